@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_FORMAT_MAP_FORMAT_H
+#define CFS_FORMAT_MAP_FORMAT_H
+
+#include "format/format.h"
+
+/* The cluster map as it is stored, sent and used in place: this header, then node_count nodes,
+ * then group_count groups, then the slot tables (META_SLOTS and DATA_SLOTS group ids). */
+
+enum {
+    MAP_NODES_MAX = 1024,
+    MAP_GROUPS_MAX = 4096,
+    MAP_MEMBERS_MAX = 4,
+    MAP_META_SLOTS = 4096, /* top 12 bits of an inode number */
+    MAP_DATA_SLOTS = 4096, /* hash of (inode, object index) */
+    MAP_NAME_BYTES = 32,
+};
+
+struct map_header {
+    uint32_t magic;
+    uint32_t level; /* active protocol level */
+    uint64_t version;
+    struct format_uuid cluster;
+    uint32_t node_count;
+    uint32_t group_count;
+    uint32_t copies;      /* wanted members of a group */
+    uint32_t min_in_sync; /* below it a group takes no writes */
+    uint32_t inline_bytes_max;
+    uint32_t crc; /* of the whole map with this field 0 */
+    uint64_t reserved[2];
+};
+FORMAT_SIZE(struct map_header, 72);
+
+enum map_node_state {
+    MAP_NODE_NEW = 0,  /* known, has never reported */
+    MAP_NODE_UP = 1,
+    MAP_NODE_DOWN = 2,
+};
+
+struct map_node {
+    uint32_t id; /* from 1 */
+    uint32_t state;
+    uint64_t incarnation; /* of the process that is (or last was) up */
+    uint8_t ip[16];       /* struct net_addr's ip and port */
+    uint16_t port;
+    uint16_t voter; /* 1: member of the map group */
+    uint32_t zero;
+    uint64_t size_bytes;
+    char name[MAP_NAME_BYTES];
+    char rack[MAP_NAME_BYTES];
+};
+FORMAT_SIZE(struct map_node, 112);
+
+enum map_group_kind { MAP_GROUP_META = 1, MAP_GROUP_DATA = 2 };
+
+enum map_member_state {
+    MAP_MEMBER_IN_SYNC = 1, /* holds everything acknowledged in this epoch */
+    MAP_MEMBER_JOINING = 2, /* catching up */
+    MAP_MEMBER_LOST = 3,    /* was in sync at the end of its life; all others are gone too, so the
+                               group waits for it (its log may be the newest) */
+};
+
+struct map_member {
+    uint32_t node;
+    uint32_t state;
+};
+
+struct map_group {
+    uint32_t id; /* from 1 */
+    uint32_t kind;
+    uint32_t epoch;   /* grows with every change of this struct */
+    uint32_t primary; /* node id; 0: none can be had at the moment */
+    uint32_t member_count;
+    uint32_t zero;
+    struct map_member members[MAP_MEMBERS_MAX];
+};
+FORMAT_SIZE(struct map_group, 56);
+
+#endif

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_FORMAT_WIRE_MAP_H
+#define CFS_FORMAT_WIRE_MAP_H
+
+#include "format/map_format.h"
+#include "format/rpc.h"
+
+/* RAFT: one-way in spirit (the reply is empty); tail: the Raft message as raft/ encodes it. */
+struct wire_raft_req {
+    struct wire_body body;
+    uint32_t from;
+    uint32_t zero;
+};
+FORMAT_SIZE(struct wire_raft_req, 16);
+struct wire_raft_rep {
+    struct wire_body body;
+};
+FORMAT_SIZE(struct wire_raft_rep, 8);
+
+/* MAP_GET: the newest map if it is newer than version, else wait up to wait_ms for one (long
+ * poll). Any node answers from what it has. Reply tail: the map (format/map_format.h), or empty if
+ * nothing newer came. */
+struct wire_map_get_req {
+    struct wire_body body;
+    uint64_t version;
+    uint32_t wait_ms;
+    uint32_t zero;
+    char client_name[64]; /* for status: what is mounted where; empty for nodes */
+};
+FORMAT_SIZE(struct wire_map_get_req, 88);
+struct wire_map_get_rep {
+    struct wire_body body;
+    uint64_t version;
+    uint32_t leader; /* node id of the map leader as far as known, 0 if not */
+    uint32_t zero;
+};
+FORMAT_SIZE(struct wire_map_get_rep, 24);
+
+/* NODE_BEAT: heartbeat; tail on the first beats of an incarnation (with_reports): struct
+ * map_replica_report[]. */
+struct wire_node_beat_req {
+    struct wire_body body;
+    uint32_t node;
+    uint32_t with_reports;
+    uint64_t incarnation;
+    uint64_t map_version;
+    uint64_t used_bytes;
+    uint64_t size_bytes;
+    uint32_t report_count;
+    uint32_t pid;
+};
+FORMAT_SIZE(struct wire_node_beat_req, 56);
+struct wire_node_beat_rep {
+    struct wire_body body;
+    uint64_t map_version;
+    uint32_t lease_ms; /* from the moment the request was sent */
+    uint32_t fenced;   /* 1: this incarnation has been declared dead */
+};
+FORMAT_SIZE(struct wire_node_beat_rep, 24);
+
+struct wire_node_suspect_req {
+    struct wire_body body;
+    uint32_t node;
+    uint32_t zero;
+    uint64_t incarnation;
+};
+FORMAT_SIZE(struct wire_node_suspect_req, 24);
+struct wire_node_suspect_rep {
+    struct wire_body body;
+};
+FORMAT_SIZE(struct wire_node_suspect_rep, 8);
+
+struct wire_group_change_req {
+    struct wire_body body;
+    uint32_t group;
+    uint32_t epoch;
+    uint32_t op; /* enum group_change_op */
+    uint32_t node;
+};
+FORMAT_SIZE(struct wire_group_change_req, 24);
+struct wire_group_change_rep {
+    struct wire_body body;
+    uint64_t map_version;
+};
+FORMAT_SIZE(struct wire_group_change_rep, 16);
+
+/* STATUS: asked of any node; the answer speaks of that node (status of the cluster is put together
+ * by the asker). Tail of the reply: struct wire_status_group[group_count], then
+ * struct wire_status_client[client_count]. */
+struct wire_status_req {
+    struct wire_body body;
+};
+FORMAT_SIZE(struct wire_status_req, 8);
+struct wire_status_rep {
+    struct wire_body body;
+    uint64_t map_version;
+    uint64_t incarnation;
+    uint64_t used_bytes;
+    uint64_t size_bytes;
+    uint64_t memory_bytes;
+    uint64_t uptime_ms;
+    uint32_t node;
+    uint32_t pid;
+    uint32_t lease_valid;
+    uint32_t is_leader;
+    uint32_t group_count;
+    uint32_t client_count;
+    uint64_t data_errors;   /* blocks that failed their checksum since start */
+    uint64_t data_repairs;  /* of these, rewritten from another copy */
+    uint64_t node_errors;   /* metadata nodes with a bad copy */
+    uint64_t node_repairs;  /* of these, rewritten from the good one */
+    uint64_t data_losses;   /* blocks with no good copy */
+    uint64_t wire_refused;  /* messages refused as malformed */
+};
+FORMAT_SIZE(struct wire_status_rep, 128);
+
+struct wire_status_group {
+    uint32_t group;
+    uint32_t epoch;
+    uint32_t role;  /* 0 member, 1 primary */
+    uint32_t state; /* 0 serving, 1 recovering, 2 catching up */
+    uint64_t bytes; /* stored in this replica */
+    uint64_t catch_up_done_bytes;
+    uint64_t catch_up_total_bytes;
+    uint64_t catch_up_rate; /* bytes/s */
+};
+FORMAT_SIZE(struct wire_status_group, 48);
+
+struct wire_status_client {
+    uint64_t session;
+    uint64_t idle_ms;
+    char name[64];
+};
+FORMAT_SIZE(struct wire_status_client, 80);
+
+#endif

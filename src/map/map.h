@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_MAP_MAP_H
+#define CFS_MAP_MAP_H
+
+/* The cluster map for those who read it: nodes, groups, slots; and the services around it.
+ *
+ * map_view      an immutable, validated map, shared by reference
+ * map_client    keeps the newest map here (nodes and clients alike), by long poll
+ * map_server    a member of the map group: Raft, the controller when it leads
+ * map_lease     this node's lease from the leader
+ */
+
+#include "env/env.h"
+#include "format/map_format.h"
+#include "net/rpc.h"
+
+/* ---- view -------------------------------------------------------------------------------- */
+
+struct map_view {
+    const struct map_header *header;
+    const struct map_node *nodes;   /* header->node_count, ascending ids */
+    const struct map_group *groups; /* header->group_count, ascending ids */
+    const uint32_t *meta_slots;     /* MAP_META_SLOTS group ids */
+    const uint32_t *data_slots;     /* MAP_DATA_SLOTS group ids */
+    uint32_t refs;
+    uint32_t bytes;
+};
+
+/* Validate bytes (lengths, crc, ids in order, references) and copy them. 0, -ERR_CORRUPT_WIRE. */
+must_check int map_view_new(const void *bytes, uint32_t count, struct map_view **ret_view);
+struct map_view *map_view_get(struct map_view *view);
+void map_view_put(struct map_view *view);
+const struct map_node *map_view_node(const struct map_view *view, uint32_t node);    /* or NULL */
+const struct map_group *map_view_group(const struct map_view *view, uint32_t group); /* or NULL */
+void map_node_addr(const struct map_node *node, struct net_addr *ret_addr);
+/* Group of an inode number; of an object. Never NULL in a valid map. */
+const struct map_group *map_view_of_ino(const struct map_view *view, uint64_t ino);
+const struct map_group *map_view_of_object(const struct map_view *view, uint64_t ino,
+                                           uint32_t index);
+uint32_t map_group_in_sync_count(const struct map_group *group);
+/* State of node in group, or 0 if it is no member. */
+uint32_t map_group_member_state(const struct map_group *group, uint32_t node);
+
+/* ---- client ------------------------------------------------------------------------------ */
+
+struct map_client;
+
+/* Start following the map from any of the seeds. changed (may be NULL) runs in a fiber after each
+ * new map; view is borrowed. */
+struct map_client *map_client_start(struct rpc *rpc, const struct net_addr *seeds,
+                                    uint32_t seed_count,
+                                    void (*changed)(void *context, struct map_view *view),
+                                    void *context);
+/* The newest map, borrowed until the caller yields; NULL before the first. */
+struct map_view *map_client_view(struct map_client *client);
+/* Wait for a map newer than version. 0 or -ERR_TIMED_OUT. */
+may_yield must_check int map_client_wait_newer(struct map_client *client, uint64_t version,
+                                               uint64_t deadline_ns);
+/* Hint that what we know may be old (a request was refused): asks at once. */
+void map_client_poke(struct map_client *client);
+/* Report that nothing listens at a node's address any more; the leader checks and acts. */
+void map_client_suspect(struct map_client *client, uint32_t node, uint64_t incarnation);
+/* Ask the leader for a change of a group, compare-and-swap on epoch. 0, -ERR_CAS_FAILED,
+ * -ERR_TIMED_OUT. */
+enum group_change_op {
+    GROUP_CHANGE_IN_SYNC = 1, /* a joining member has caught up */
+    GROUP_CHANGE_DROP = 2,    /* a member does not answer: no longer in sync */
+};
+may_yield must_check int map_client_change_group(struct map_client *client, uint32_t group,
+                                                 uint32_t epoch, enum group_change_op op,
+                                                 uint32_t node, uint64_t deadline_ns);
+/* Address of the current map leader as far as known. False if unknown. */
+bool map_client_leader(struct map_client *client, struct net_addr *ret_addr);
+
+/* ---- node side: heartbeat and lease -------------------------------------------------------- */
+
+/* What a node knows of its replica of a group; told to the leader when the process starts. */
+struct map_replica_report {
+    uint32_t group;
+    uint32_t valid;      /* 0: incomplete copy (was joining, or damaged): cannot lead */
+    uint32_t last_epoch; /* epoch and seq of the newest record held */
+    uint32_t zero;
+    uint64_t last_seq;
+};
+
+struct map_lease_ops {
+    /* Fill reports of all replicas on this node; returns the count (<= max). */
+    uint32_t (*replicas)(void *context, struct map_replica_report *reports, uint32_t max);
+    /* Numbers for the status page, sent with each heartbeat. */
+    void (*usage)(void *context, uint64_t *ret_used_bytes, uint64_t *ret_size_bytes);
+};
+
+struct map_lease;
+/* Start the heartbeat of this node. */
+struct map_lease *map_lease_start(struct rpc *rpc, struct map_client *client, uint32_t node,
+                                  const struct map_lease_ops *ops, void *context);
+/* May this node act (serve reads, acknowledge)? False once the lease has run out on our clock. */
+bool map_lease_valid(const struct map_lease *lease);
+/* The leader has declared this incarnation dead: the process must restart to take part again. */
+bool map_lease_fenced(const struct map_lease *lease);
+
+/* ---- server ------------------------------------------------------------------------------ */
+
+struct store;
+struct map_server;
+
+struct map_server_options {
+    uint32_t node;                   /* our id */
+    const struct map_header *header; /* initial settings: cluster, copies, ... (first start) */
+    const struct map_node *nodes;    /* all initial nodes (first start) */
+    uint32_t node_count;
+    uint32_t meta_groups; /* how many groups to make at first start */
+    uint32_t data_groups;
+};
+
+/* Start this node's member of the map group; registers its RPCs. The Raft state lives in store
+ * (group 0). On first start, voters are the nodes with voter = 1. */
+may_yield must_check int map_server_start(struct rpc *rpc, struct store *store,
+                                          const struct map_server_options *options,
+                                          struct map_server **ret_server);
+bool map_server_is_leader(const struct map_server *server);
+
+#endif
