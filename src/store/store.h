@@ -142,6 +142,15 @@ void store_batch_extent_add(struct store_batch *batch, struct store_extent exten
                             struct slice owner_key);
 void store_batch_extent_del(struct store_batch *batch, struct store_extent extent);
 
+/* Walk a batch's puts and dels in order, for those who mirror them (extent accounting is skipped).
+ * bytes: as in store_batch.bytes/used, or a copy that travelled; *cursor starts at 0.
+ * 1: a change (ret_value.data NULL: a delete), 0: end, -ERR_CORRUPT_WIRE: malformed. */
+must_check int store_batch_next(struct slice bytes, uint32_t *cursor, struct slice *ret_key,
+                                struct slice *ret_value);
+/* Append the changes of bytes (the same form, from a peer) after checking all of it, key and value
+ * limits included. -ERR_CORRUPT_WIRE: nothing was appended. Extent records are refused. */
+must_check int store_batch_append_bytes(struct store_batch *batch, struct slice bytes);
+
 /* Back-pressure, to be called before work that will write: waits while memtables or staging are
  * full. bytes: data about to be written with store_extent_write (0: metadata only).
  * -ERR_NO_SPACE: the store is full for new data; with freeing (a delete, a truncate) the reserve
