@@ -4,8 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-no_return void assert_fail(const char *expression, const char *file, int line,
-                           const char *function)
+no_return void assert_fail(const char *expression, const char *file, int line, const char *function)
 {
     fprintf(stderr,
             "claudefs: assertion failed: %s (%s:%d, %s). This is a bug in ClaudeFS; the process "

@@ -12,9 +12,8 @@ no_return void assert_fail(const char *expression, const char *file, int line,
 
 #undef assert
 #define assert(expression)                                                                         \
-    (__builtin_expect(!!(expression), 1)                                                           \
-         ? (void)0                                                                                 \
-         : assert_fail(#expression, __FILE__, __LINE__, __func__))
+    (__builtin_expect(!!(expression), 1) ? (void)0                                                 \
+                                         : assert_fail(#expression, __FILE__, __LINE__, __func__))
 
 /* A place that cannot be reached. */
 #define WRONG(why) assert_fail("unreachable: " why, __FILE__, __LINE__, __func__)

@@ -14,7 +14,7 @@ static uint32_t class_of(uint32_t size)
 {
     uint32_t class = 0;
     while (((uint32_t)1 << (CLASS_FIRST_SHIFT + class)) < size)
-        class++;
+        class ++;
     return class;
 }
 

@@ -14,7 +14,6 @@
 #define may_yield
 #define printf_like(fmt_index, args_index) __attribute__((format(printf, fmt_index, args_index)))
 #define no_return                          __attribute__((noreturn))
-#define unused                             __attribute__((unused))
 
 #define KIB (1024ull)
 #define MIB (1024ull * KIB)

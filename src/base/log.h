@@ -23,8 +23,7 @@ void log_set_sink(log_sink_fn sink, void *context);
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 /* event: lower case, dashes ("group-primary"). The text names objects as key=value. */
-void log_write(enum log_level level, const char *event, const char *format, ...)
-    printf_like(3, 4);
+void log_write(enum log_level level, const char *event, const char *format, ...) printf_like(3, 4);
 
 #define log_error(event, ...) log_write(LOG_ERROR, event, __VA_ARGS__)
 #define log_warn(event, ...)  log_write(LOG_WARN, event, __VA_ARGS__)

@@ -15,9 +15,9 @@ struct mem_heap;
 
 /* A heap that counts, and, if tracked, can free all at once. NULL heap = process default. */
 struct mem_heap *mem_heap_new(bool tracked);
-void mem_heap_destroy(struct mem_heap *heap); /* frees all its allocations if tracked */
-struct mem_heap *mem_heap_set(struct mem_heap *heap); /* returns the previous one */
-uint64_t mem_heap_bytes(const struct mem_heap *heap); /* bytes now allocated (NULL: default) */
+void mem_heap_destroy(struct mem_heap *heap);          /* frees all its allocations if tracked */
+struct mem_heap *mem_heap_set(struct mem_heap *heap);  /* returns the previous one */
+uint64_t mem_heap_bytes(const struct mem_heap *heap);  /* bytes now allocated (NULL: default) */
 uint64_t mem_heap_allocs(const struct mem_heap *heap); /* allocations made, ever */
 
 void *mem_alloc(size_t bytes) __attribute__((malloc));

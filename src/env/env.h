@@ -203,8 +203,7 @@ void conn_peer_addr(const struct conn *conn, struct net_addr *ret_addr);
 /* Queue a message: head (header and body, with lengths and checksums already set) is copied; the
  * payload's buffer is referenced until sent. All messages of one turn leave in one system call.
  * Messages arrive in order or the connection is closed. Never blocks; see conn_backlog. */
-void conn_send(struct conn *conn, const void *head, uint32_t head_bytes,
-               struct buf_slice payload);
+void conn_send(struct conn *conn, const void *head, uint32_t head_bytes, struct buf_slice payload);
 /* Bytes queued and not yet taken by the kernel: the sender's back-pressure signal. */
 uint64_t conn_backlog(const struct conn *conn);
 /* Suspend until the backlog is below limit. -ERR_CONN_LOST, -ERR_TIMED_OUT. The conn may be gone

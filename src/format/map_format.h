@@ -32,7 +32,7 @@ struct map_header {
 FORMAT_SIZE(struct map_header, 72);
 
 enum map_node_state {
-    MAP_NODE_NEW = 0,  /* known, has never reported */
+    MAP_NODE_NEW = 0, /* known, has never reported */
     MAP_NODE_UP = 1,
     MAP_NODE_DOWN = 2,
 };

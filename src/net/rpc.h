@@ -35,7 +35,7 @@ struct rpc_call {
     enum rpc_type type;
     uint32_t group; /* 0 if none */
     uint32_t epoch;
-    const void *body; /* fixed struct; its struct wire_body is filled in by rpc_call */
+    const void *body;     /* fixed struct; its struct wire_body is filled in by rpc_call */
     struct slice tail[2]; /* appended to the body, in order */
     struct buf_slice payload;
     uint64_t deadline_ns;
@@ -75,10 +75,10 @@ struct rpc_request {
     struct list link;
     struct rpc *rpc;
     const struct wire_header *header;
-    const void *body;        /* fixed struct, zero-extended to what the table says */
-    struct slice tail;       /* bounds known, meaning not checked */
+    const void *body;  /* fixed struct, zero-extended to what the table says */
+    struct slice tail; /* bounds known, meaning not checked */
     struct buf_slice payload;
-    uint32_t peer_node;      /* who said HELLO: node id, or 0 and a session */
+    uint32_t peer_node; /* who said HELLO: node id, or 0 and a session */
     uint64_t peer_incarnation;
     uint64_t peer_session;
     struct net_addr peer_addr;

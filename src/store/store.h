@@ -27,9 +27,9 @@ enum {
     STORE_VALUE_MAX = 6 << 10,
     STORE_SEGMENT_BYTES = 64 << 20,
     STORE_BLOCK_BYTES = 4096,
-    STORE_EXTENT_BLOCKS_MAX = 64,  /* 256 KiB */
-    STORE_GROUP_LOCAL = 0,         /* group id of node-local keys */
-    STORE_TABLE_RESERVED = 0xf0,   /* local tables from here up belong to the store itself */
+    STORE_EXTENT_BLOCKS_MAX = 64, /* 256 KiB */
+    STORE_GROUP_LOCAL = 0,        /* group id of node-local keys */
+    STORE_TABLE_RESERVED = 0xf0,  /* local tables from here up belong to the store itself */
 };
 
 struct store;
@@ -58,10 +58,10 @@ may_yield must_check int store_format(struct disk *disk, const struct store_iden
 /* A log record: found again at recovery, or handed to store_log_append. */
 struct store_log_record {
     uint32_t group;
-    uint32_t epoch;                      /* in which the record was made */
-    uint64_t seq;                        /* within the group, dense from 1 */
-    struct slice payload;                /* the group's business */
-    const struct store_extent *extents;  /* data it brought along, already written */
+    uint32_t epoch;                     /* in which the record was made */
+    uint64_t seq;                       /* within the group, dense from 1 */
+    struct slice payload;               /* the group's business */
+    const struct store_extent *extents; /* data it brought along, already written */
     uint32_t extent_count;
 };
 
@@ -217,15 +217,15 @@ void store_space(const struct store *store, struct store_space *ret_space);
 struct store_health {
     bool journal_damaged;
     bool fenced;
-    uint64_t node_repairs;   /* tree nodes whose bad copy was rewritten from the good one */
-    uint64_t node_losses;    /* tree nodes with no good copy */
-    uint64_t journal_bytes;  /* written since open */
+    uint64_t node_repairs;  /* tree nodes whose bad copy was rewritten from the good one */
+    uint64_t node_losses;   /* tree nodes with no good copy */
+    uint64_t journal_bytes; /* written since open */
     uint64_t data_bytes;
     uint64_t node_bytes;
-    uint64_t cleaned_bytes;  /* moved by the cleaner */
+    uint64_t cleaned_bytes; /* moved by the cleaner */
     uint64_t flushes;
     uint64_t checkpoints;
-    uint64_t memory_bytes;   /* in use by cache, memtables, staging */
+    uint64_t memory_bytes; /* in use by cache, memtables, staging */
 };
 void store_health(const struct store *store, struct store_health *ret_health);
 

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_DATA_DATA_H
+#define CFS_DATA_DATA_H
+
+/* The object service: file data on data groups. Content of groups of kind MAP_GROUP_DATA; serves
+ * the OBJ_ RPCs of format/wire_data.h. */
+
+#include "group/group.h"
+#include "net/rpc.h"
+
+struct data_service;
+
+struct data_counters {
+    uint64_t checksum_errors; /* blocks that failed on read */
+    uint64_t repairs;         /* of these, rewritten from another member */
+    uint64_t losses;          /* no member had a good copy */
+};
+
+/* Created before the group host (which takes the ops), bound to it afterwards; registers RPCs. */
+struct data_service *data_service_new(void);
+extern const struct group_content_ops data_content_ops; /* context: the data_service */
+void data_service_start(struct data_service *service, struct rpc *rpc, struct group_host *host);
+void data_service_counters(const struct data_service *service, struct data_counters *ret_counters);
+/* Name an inode in log lines ("path or ino"); set by node once meta can answer. May be NULL. */
+typedef may_yield void (*data_name_fn)(void *context, uint64_t ino, char *text, uint32_t bytes);
+void data_service_set_namer(struct data_service *service, data_name_fn fn, void *context);
+
+/* ---- for callers on a node that is not a client (meta: truncate, spill, delete) ------------- */
+
+/* One OBJ_ call with routing by the map, retried until deadline. payload may be empty. For
+ * OBJ_WRITE the CRCs are computed here. 0 or an error. */
+may_yield must_check int data_call(struct rpc *rpc, struct map_client *map, enum rpc_type type,
+                                   uint64_t ino, uint32_t index, uint32_t offset, uint32_t bytes,
+                                   struct buf_slice payload, uint64_t deadline_ns);
+/* Remove the data of ino from (index, offset) on, in all data groups concerned; size: the file's
+ * size so far, which bounds the work. */
+may_yield must_check int data_truncate_file(struct rpc *rpc, struct map_client *map, uint64_t ino,
+                                            uint64_t from_offset, uint64_t size,
+                                            uint64_t deadline_ns);
+
+#endif
