@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/bytes.h"
+#include "base/htable.h"
 #include "env/env.h"
 #include "format/rpc.h"
 #include "format/wire_header.h"
@@ -59,12 +60,16 @@ bool rpc_reply_body(const struct rpc_call *call, void *out, uint32_t bytes, stru
  * there (never from within rpc_send). call must live until then; body, tail and payload are
  * consumed before rpc_send returns. */
 struct rpc_async {
-    struct list link;
     struct rpc_call call;
-    uint64_t request_id;
     void (*done)(struct rpc_async *async);
-    struct rpc_peer *peer;
+    void *context;
+    /* private */
+    struct htable_node node; /* in rpc->calls, by request id */
+    struct list link;        /* in its peer's calls */
     struct timer timer;
+    struct rpc *rpc;
+    uint8_t *head; /* the encoded message while the connection is being made */
+    uint32_t head_bytes;
 };
 void rpc_send(struct rpc *rpc, const struct net_addr *to, struct rpc_async *async);
 
