@@ -31,6 +31,8 @@ uint64_t env_now_ns(void);
 uint64_t env_wall_ns(void);
 /* Random bytes good enough for ids (the simulator's come from the seed). */
 uint64_t env_entropy_u64(void);
+/* Process id, for status; in the simulator a number that tells nodes apart. */
+uint32_t env_pid(void);
 
 /* ---- fibers ------------------------------------------------------------------------------ */
 

@@ -119,5 +119,9 @@ may_yield must_check int map_server_start(struct rpc *rpc, struct store *store,
                                           const struct map_server_options *options,
                                           struct map_server **ret_server);
 bool map_server_is_leader(const struct map_server *server);
+/* Clients that asked for the map lately, for STATUS. Returns the count (<= max). */
+struct wire_status_client;
+uint32_t map_server_clients(const struct map_server *server, struct wire_status_client *rows,
+                            uint32_t max);
 
 #endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_NODE_NODE_INTERNAL_H
+#define CFS_NODE_NODE_INTERNAL_H
+
+#include "data/data.h"
+#include "format/disk_node.h"
+#include "group/group.h"
+#include "map/map.h"
+#include "meta/meta.h"
+#include "net/rpc.h"
+#include "node/node.h"
+#include "store/store.h"
+
+struct node {
+    struct node_options options;
+    struct disk_node_config config;
+    struct map_node nodes[DISK_NODE_CONFIG_NODES_MAX];
+    struct rpc_identity identity;
+    uint64_t started_ns;
+    struct disk *disk;
+    struct store *store;
+    struct rpc *rpc;
+    struct group_host *host;
+    struct data_service *data;
+    struct meta_service *meta;
+    struct map_server *map_server; /* NULL: not a member of the map group */
+    struct map_client *map;
+    struct map_lease *lease;
+    bool probing[MAP_NODES_MAX + 1]; /* a probe of that node is under way */
+};
+
+/* Register the STATUS RPC. */
+void node_status_start(struct node *node);
+
+/* The one row that node_format writes. */
+struct slice node_config_key(void);
+
+#endif

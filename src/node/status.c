@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* STATUS: what this node knows of itself; the asker puts the cluster's picture together. */
+#include "base/mem.h"
+#include "format/wire_map.h"
+#include "node/node_internal.h"
+
+enum { STATUS_GROUPS_MAX = 1024, STATUS_CLIENTS_MAX = 64 };
+
+static void status_numbers(struct node *node, struct wire_status_rep *reply)
+{
+    struct store_space space;
+    struct store_health health;
+    struct data_counters data;
+    struct rpc_stats rpc;
+    store_space(node->store, &space);
+    store_health(node->store, &health);
+    data_service_counters(node->data, &data);
+    rpc_stats(node->rpc, &rpc);
+    struct map_view *view = map_client_view(node->map);
+    *reply = (struct wire_status_rep){
+        .map_version = view ? view->header->version : 0,
+        .incarnation = node->identity.incarnation,
+        .used_bytes = space.used_bytes,
+        .size_bytes = space.size_bytes,
+        .memory_bytes = mem_heap_bytes(NULL) + health.memory_bytes,
+        .uptime_ms = (env_now_ns() - node->started_ns) / NS_PER_MS,
+        .node = node->config.node,
+        .pid = env_pid(),
+        .lease_valid = map_lease_valid(node->lease),
+        .is_leader = node->map_server && map_server_is_leader(node->map_server),
+        .data_errors = data.checksum_errors,
+        .data_repairs = data.repairs,
+        .data_losses = data.losses,
+        .node_errors = health.node_repairs + health.node_losses,
+        .node_repairs = health.node_repairs,
+        .wire_refused = rpc.refused,
+    };
+}
+
+static void serve_status(void *service, struct rpc_request *request)
+{
+    struct node *node = service;
+    struct wire_status_rep reply;
+    status_numbers(node, &reply);
+    size_t group_bytes = STATUS_GROUPS_MAX * sizeof(struct wire_status_group);
+    size_t client_bytes = STATUS_CLIENTS_MAX * sizeof(struct wire_status_client);
+    uint8_t *tail = mem_alloc(group_bytes + client_bytes);
+    reply.group_count =
+        group_host_status(node->host, (struct wire_status_group *)(void *)tail, STATUS_GROUPS_MAX);
+    size_t used = reply.group_count * sizeof(struct wire_status_group);
+    if (node->map_server)
+        reply.client_count =
+            map_server_clients(node->map_server, (struct wire_status_client *)(void *)(tail + used),
+                               STATUS_CLIENTS_MAX);
+    used += reply.client_count * sizeof(struct wire_status_client);
+    rpc_reply(request, 0, &reply, slice_of(tail, used), (struct buf_slice){0});
+    mem_free(tail);
+}
+
+void node_status_start(struct node *node)
+{
+    rpc_register(node->rpc, RPC_STATUS, serve_status, node);
+}
