@@ -88,6 +88,8 @@ must_check int group_find_serving(struct group_host *host, uint32_t group, uint3
                                   bool for_write, struct group **ret_group);
 uint32_t group_id(const struct group *group);
 uint32_t group_epoch(const struct group *group);
+/* The store that holds the replica. Also valid inside apply while the store recovers. */
+struct store *group_store(const struct group *group);
 void *group_user(const struct group *group); /* the content's per-group state */
 void group_set_user(struct group *group, void *user);
 
