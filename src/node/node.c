@@ -25,10 +25,13 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define PROBE_TIMEOUT_NS   (500 * NS_PER_MS)
-#define FENCE_CHECK_NS     (250 * NS_PER_MS)
-#define LOG_MEMORY_DIVISOR 8 /* of the node's budget: applied records kept for catch-up */
-#define STORE_MEMORY_SHARE 2 /* of the node's budget: half for the store */
+#define PROBE_TIMEOUT_NS (500 * NS_PER_MS)
+#define FENCE_CHECK_NS   (250 * NS_PER_MS)
+/* The kernel closes the files of a killed process a moment after its death. */
+#define PREDECESSOR_WAIT_NS (5 * NS_PER_S)
+#define PREDECESSOR_POLL_NS (20 * NS_PER_MS)
+#define LOG_MEMORY_DIVISOR  8 /* of the node's budget: applied records kept for catch-up */
+#define STORE_MEMORY_SHARE  2 /* of the node's budget: half for the store */
 
 uint32_t node_id(const struct node *node)
 {
@@ -168,7 +171,13 @@ static const struct map_node *own_entry(const struct node *node)
 static int open_storage(struct node *node)
 {
     struct store_identity identity;
-    int result = disk_open(node->options.disk_path, 0, 0, &node->disk);
+    int result = -EBUSY;
+    for (uint64_t end_ns = env_now_ns() + PREDECESSOR_WAIT_NS; result == -EBUSY;) {
+        result = disk_open(node->options.disk_path, 0, 0, &node->disk);
+        if (result != -EBUSY || env_now_ns() > end_ns)
+            break;
+        fiber_sleep(PREDECESSOR_POLL_NS);
+    }
     if (result < 0)
         return result;
     result = store_identify(node->disk, &identity);
@@ -224,6 +233,20 @@ static int join_map(struct node *node, const struct map_node *self)
     return 0;
 }
 
+/* A process that was killed a moment ago can hold its address a little longer. */
+static int listen_at(struct node *node, const struct map_node *self)
+{
+    struct net_addr addr;
+    map_node_addr(self, &addr);
+    uint64_t end_ns = env_now_ns() + PREDECESSOR_WAIT_NS;
+    for (;;) {
+        int result = rpc_listen(node->rpc, &addr);
+        if (result != -EADDRINUSE || env_now_ns() > end_ns)
+            return result;
+        fiber_sleep(PREDECESSOR_POLL_NS);
+    }
+}
+
 static int start_steps(struct node *node)
 {
     int result = open_storage(node);
@@ -242,9 +265,7 @@ static int start_steps(struct node *node)
     meta_service_start(node->meta, node->rpc, node->host, node->map);
     node_status_start(node);
     fiber_spawn("node-fence", fence_fiber, node);
-    struct net_addr addr;
-    map_node_addr(self, &addr);
-    return rpc_listen(node->rpc, &addr); /* last: every handler is in place (N2) */
+    return listen_at(node, self); /* last: every handler is in place (N2) */
 }
 
 int node_start(const struct node_options *options, struct node **ret_node)
