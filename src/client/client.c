@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT */
+/* libclaudefs core.
+ *
+ * Problem. Programs want POSIX calls that end; the cluster offers requests to primaries that move,
+ * die and lose replies. In between: find the right primary, repeat without doing twice, cut files
+ * into objects, check every byte, and know as little as possible so that little can be stale.
+ *
+ * Picture.
+ *   op_<verb>.c   one file per verb or tight family
+ *     meta_call.c   names packed, slot for exactly-once, reply validated
+ *     data_io.c     pieces of objects in parallel, CRC per block      split.c  the arithmetic
+ *       call.c        route by map, send, judge, wait, repeat until io_timeout
+ *   inode.c       what is known of open inodes: attributes, inline bytes, lazy mtime, dirty groups
+ *   three fibers: map (a new map wakes stuck calls), lazy (late mtimes), reassert (open files)
+ *
+ * Invariants.
+ * I1. A mutating request keeps its (slot, slot_seq) through all repetitions, whoever answers; the
+ *     slot is used by nobody else meanwhile; the sequence grows by one per request.
+ * I2. A verb ends by io_timeout (unless hard) with an answer, or -EIO; transport errors and
+ *     retry classes never reach the caller.
+ * I3. Attributes never go back: an answer with an older change number is dropped.
+ * I4. Bytes are returned only after their block's checksum matched, and only below the size that
+ *     is believed; a size is believed for attr_ttl.
+ * I5. No object write is sent for a file that is believed inline: GROW moved it out before.
+ * I6. A write beyond the believed size, or by a belief older than attr_ttl, is acknowledged only
+ *     once GROW is; so no acknowledged byte lies behind the end of the file (within attr_ttl of
+ *     another client's truncate).
+ * I7. A lazy modification time carries no size, so it cannot undo another client's truncate; it
+ *     is sent before our own truncate, setattr, fsync, flush and release.
+ *
+ * Failures. Primary dies: refused connection -> suspect reported -> new map -> attempts still in
+ * the air are abandoned and repeated (call.c). Reply lost: repeated with META_RETRY. Open files
+ * are registered again with the new primary, or with the same one after a lost connection.
+ * The client dies: servers drop its session; nothing of it is on disk here.
+ *
+ * Limits. 256 mutations at once (more wait); CLIENT_IO_MAX per read or write.
+ *
+ * Not here. Caches coherent by leases, path permission checks (server or kernel), page cache. */
+#include "client/client_internal.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+static void map_fiber(void *arg)
+{
+    struct client *client = arg;
+    uint64_t version = 0;
+    for (;;) {
+        int result = map_client_wait_newer(client->map, version, 0);
+        const struct map_view *view = map_client_view(client->map);
+        if (result < 0 || !view || view->header->version <= version) {
+            fiber_sleep(CLIENT_BACKOFF_MAX_NS);
+            continue;
+        }
+        version = view->header->version;
+        rpc_set_map_version(client->rpc, version);
+        client_flights_wake(client);
+        waitq_wake_all(&client->lost_wait);
+    }
+}
+
+/* The node's connection broke: it may have dropped our open files. */
+static void files_lost(struct client *client, const struct net_addr *addr)
+{
+    const struct map_view *view = map_client_view(client->map);
+    struct client_file *file;
+    list_for_each (file, &client->files, link) {
+        const struct map_node *node = view ? map_view_node(view, file->primary) : NULL;
+        struct net_addr node_addr;
+        if (!node)
+            continue;
+        map_node_addr(node, &node_addr);
+        if (memcmp(&node_addr, addr, sizeof *addr) == 0)
+            file->lost = true;
+    }
+}
+
+static void peer_lost(void *context, const struct net_addr *addr, uint32_t node, int error)
+{
+    struct client *client = context;
+    files_lost(client, addr);
+    waitq_wake_all(&client->lost_wait);
+}
+
+static void reassert_fiber(void *arg)
+{
+    struct client *client = arg;
+    for (;;) {
+        (void)waitq_wait(&client->lost_wait, 0); /* woken by a new map or a lost connection */
+        client_reassert(client);
+    }
+}
+
+struct client *client_new(struct rpc *rpc, struct map_client *map,
+                          const struct client_options *options)
+{
+    struct client *client = mem_zalloc(sizeof *client);
+    client->rpc = rpc;
+    client->map = map;
+    client->options = *options;
+    if (!client->options.io_timeout_ns)
+        client->options.io_timeout_ns = CLIENT_IO_TIMEOUT_NS;
+    client->session = rpc_identity(rpc)->session;
+    assert(client->session != 0);
+    list_init(&client->free_slots);
+    for (uint32_t i = 0; i < META_SLOTS_PER_SESSION; i++) {
+        client->slots[i].index = i;
+        list_push_back(&client->free_slots, &client->slots[i].link);
+    }
+    waitq_init(&client->slot_wait);
+    list_init(&client->flights);
+    list_init(&client->free_flights);
+    htable_init(&client->inodes);
+    list_init(&client->lazy);
+    waitq_init(&client->lazy_wait);
+    list_init(&client->files);
+    waitq_init(&client->lost_wait);
+    client->zeroes = buf_new(DATA_IO_MAX);
+    memset(client->zeroes->data, 0, DATA_IO_MAX);
+    rpc_on_peer_lost(rpc, peer_lost, client);
+    fiber_spawn("client-map", map_fiber, client);
+    fiber_spawn("client-lazy", client_lazy_fiber, client);
+    fiber_spawn("client-reassert", reassert_fiber, client);
+    return client;
+}
+
+static struct client_inode *lazy_find(struct client *client)
+{
+    struct client_inode *inode;
+    list_for_each (inode, &client->lazy, lazy_link) {
+        if (inode->mtime_lazy_ns)
+            return inode;
+    }
+    return NULL;
+}
+
+void client_flush_all(struct client *client)
+{
+    struct client_inode *inode;
+    while ((inode = lazy_find(client)) != NULL) { /* each round clears one, even if it fails */
+        client_inode_get(inode);
+        if (client_inode_flush(inode) < 0)
+            log_warn("client-mtime", "ino=%llx effect=\"modification time not updated\"",
+                     (unsigned long long)inode->ino);
+        client_inode_put(inode);
+    }
+}
+
+void client_stats(const struct client *client, struct client_stats *ret_stats)
+{
+    *ret_stats = client->stats;
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_CLIENT_CLIENT_INTERNAL_H
+#define CFS_CLIENT_CLIENT_INTERNAL_H
+
+#include "base/list.h"
+#include "client/client.h"
+#include "client/split.h"
+
+enum {
+    CLIENT_FREE_FLIGHTS_MAX = 64,
+    CLIENT_CHECKSUM_TRIES = 2, /* reads of a block that fails its checksum */
+    CLIENT_SYMLINKS_MAX = 40,
+};
+#define CLIENT_IO_TIMEOUT_NS     (60 * NS_PER_S)
+#define CLIENT_TRY_TIMEOUT_NS    (10 * NS_PER_S) /* one attempt; a new map ends it sooner */
+#define CLIENT_BACKOFF_MIN_NS    NS_PER_MS
+#define CLIENT_BACKOFF_MAX_NS    (50 * NS_PER_MS)
+#define CLIENT_LAZY_NS           NS_PER_S /* a modification time is sent this late at most */
+#define CLIENT_LINGER_NS         NS_PER_S /* what was not yet synced is remembered after close */
+#define CLIENT_STATFS_TIMEOUT_NS (2 * NS_PER_S)
+
+/* Slot for exactly-once mutations. */
+struct client_slot {
+    struct list link; /* in client->free_slots */
+    uint64_t seq;     /* of the last request */
+    uint32_t index;
+};
+
+struct client {
+    struct rpc *rpc;
+    struct map_client *map;
+    struct client_options options;
+    uint64_t session;
+    struct client_slot slots[META_SLOTS_PER_SESSION];
+    struct list free_slots;
+    struct waitq slot_wait;
+    struct list flights;
+    struct list free_flights;
+    uint32_t free_flight_count;
+    struct htable inodes; /* struct client_inode by inode number */
+    struct list lazy;     /* inodes with a modification time or dirty groups to look after */
+    struct waitq lazy_wait;
+    struct list files;      /* all struct client_file */
+    struct waitq lost_wait; /* the reassert fiber */
+    struct buf *zeroes;     /* DATA_IO_MAX of them */
+    struct wire_statfs statfs;
+    bool statfs_valid;
+    struct client_stats stats;
+};
+
+/* ---- calls (call.c) ------------------------------------------------------------------------ */
+
+enum client_route {
+    CLIENT_ROUTE_INO,    /* primary of the inode's meta group */
+    CLIENT_ROUTE_OBJECT, /* primary of the object's data group */
+    CLIENT_ROUTE_GROUP,  /* primary of a group named by id */
+};
+
+/* One request, sent until there is an answer. */
+struct client_call {
+    enum rpc_type type;
+    enum client_route route;
+    uint64_t ino;
+    uint32_t index;
+    uint32_t group;
+    const void *body;
+    struct slice tail;
+    struct buf_slice payload;
+    uint32_t *retry_flags; /* META_RETRY is set here before a repetition; may be NULL */
+    uint64_t deadline_ns;  /* 0: by io_timeout */
+    /* out */
+    uint32_t answered_by_group;
+    struct rpc_call rpc; /* the answer, until client_call_fini */
+};
+/* >= 0 or the callee's final error; -EIO after the deadline. Whatever it returns, fini. */
+may_yield must_check int client_call(struct client *client, struct client_call *call);
+void client_call_fini(struct client_call *call);
+/* A new map is here: attempts that wait for somebody who is no longer in charge are given up. */
+void client_flights_wake(struct client *client);
+
+/* ---- metadata requests (meta_call.c) --------------------------------------------------------- */
+
+struct meta_call {
+    enum rpc_type type;
+    struct wire_meta_req req;
+    struct slice name;
+    struct slice name2;
+    struct slice value;
+    uint64_t deadline_ns; /* 0: by io_timeout */
+    /* out */
+    struct wire_meta_rep rep;
+    struct slice tail;
+    struct client_call call;
+};
+/* cred NULL: the client itself. As client_call; the reply is validated. */
+may_yield must_check int meta_call(struct client *client, const struct client_cred *cred,
+                                   struct meta_call *meta);
+void meta_call_fini(struct meta_call *meta);
+/* meta_call for a verb that answers with attributes (validated) and nothing else. */
+may_yield must_check int meta_call_attr(struct client *client, const struct client_cred *cred,
+                                        struct meta_call *meta, struct wire_attr *ret_attr);
+/* meta_call for a verb that answers with nothing. */
+may_yield must_check int meta_call_plain(struct client *client, const struct client_cred *cred,
+                                         struct meta_call *meta);
+/* GETATTR, and nothing else (client_getattr sends a lazy modification time first). */
+may_yield must_check int client_getattr_plain(struct client *client, const struct client_cred *cred,
+                                              uint64_t ino, struct wire_attr *ret_attr);
+/* 0, -ENAMETOOLONG, -EINVAL. */
+must_check int name_check(struct slice name);
+
+/* ---- inodes of open files (inode.c) ---------------------------------------------------------- */
+
+struct client_inode {
+    struct htable_node node; /* in client->inodes */
+    struct list lazy_link;   /* in client->lazy */
+    struct client *client;
+    uint64_t ino;
+    uint32_t refs; /* files, and fibers at work */
+    struct wire_attr attr;
+    uint64_t attr_at_ns;          /* when attr was the truth */
+    struct fiber_mutex meta_lock; /* one of: lazy update, truncate, setattr, spill */
+    int64_t mtime_lazy_ns;        /* to be sent; 0: none */
+    uint64_t lazy_due_ns;
+    uint8_t *inline_data; /* META_INLINE_MAX bytes; NULL: not cached */
+    uint64_t inline_at_ns;
+    uint64_t inline_change; /* attr.change the bytes belong to */
+    uint32_t inline_bytes;
+    uint32_t *dirty_groups; /* data groups written to since the last fsync */
+    uint32_t dirty_count;
+    uint32_t dirty_room;
+    uint64_t dirty_at_ns; /* the last write */
+};
+
+struct client_inode *client_inode_find(struct client *client, uint64_t ino);
+/* A reference to the inode's entry, made if there is none. attr may be NULL if there is one. */
+struct client_inode *client_inode_take(struct client *client, const struct wire_attr *attr);
+struct client_inode *client_inode_get(struct client_inode *inode);
+void client_inode_put(struct client_inode *inode);
+/* Attributes as just answered: remembered unless older than what is known. asked_ns: when the
+ * question was sent. */
+void client_inode_learn(struct client_inode *inode, const struct wire_attr *attr,
+                        uint64_t asked_ns);
+/* The same for whoever has an entry. */
+void client_learn(struct client *client, const struct wire_attr *attr, uint64_t asked_ns);
+bool client_inode_fresh(const struct client_inode *inode);
+may_yield must_check int client_inode_refresh(struct client_inode *inode);
+static inline bool client_inode_inline(const struct client_inode *inode)
+{
+    return inode->attr.flags & ATTR_INLINE;
+}
+void client_inode_lazy_mtime(struct client_inode *inode, int64_t mtime_ns);
+/* Send the lazy modification time now, if there is one. */
+may_yield must_check int client_inode_flush(struct client_inode *inode);
+void client_inode_dirty(struct client_inode *inode, uint32_t group);
+void client_inode_inline_put(struct client_inode *inode, struct slice data, uint64_t asked_ns);
+void client_inode_inline_drop(struct client_inode *inode);
+/* GROW: size is a new minimum; moves inline data out if it is beyond what fits. */
+may_yield must_check int client_inode_grow(struct client_inode *inode, uint64_t size);
+/* Fiber: sends lazy modification times, forgets closed inodes. */
+void client_lazy_fiber(void *arg);
+
+/* ---- open files (op_open.c) ------------------------------------------------------------------ */
+
+struct client_file {
+    struct list link; /* in client->files */
+    struct client *client;
+    struct client_inode *inode;
+    uint64_t open_id;
+    uint32_t group; /* where the open is registered, */
+    uint32_t primary;
+    uint64_t incarnation; /* and with whom */
+    bool reasserting;
+    bool lost; /* the connection broke: register again */
+};
+struct client_file *client_file_new(struct client_inode *inode, uint64_t open_id);
+/* Register open files again with primaries that have changed or were disconnected. */
+may_yield void client_reassert(struct client *client);
+
+/* ---- data (data_io.c) ------------------------------------------------------------------------ */
+
+may_yield must_check int client_read_piece(struct client_inode *inode,
+                                           const struct split_piece *piece,
+                                           struct buf_slice *ret_payload);
+may_yield must_check int client_write_piece(struct client_inode *inode,
+                                            const struct split_piece *piece, struct buf_slice data);
+/* Fibers that work for one: spawn with gather_add, end with gather_done, wait with gather_wait. */
+struct gather {
+    uint32_t pending;
+    int error; /* the first */
+    struct waitq wait;
+};
+void gather_init(struct gather *gather);
+void gather_done(struct gather *gather, int result);
+may_yield int gather_wait(struct gather *gather);
+
+#endif

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/* What the client knows of the inodes it has open (theory in client.c).
+ *
+ * An entry lives while it has references, and for CLIENT_LINGER_NS longer if data was written that
+ * no fsync has covered: an fsync through a later open has to cover it, too. The servers flush
+ * every 100 ms by themselves, so after that time there is nothing left to remember. */
+#include "client/client_internal.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+struct client_inode *client_inode_find(struct client *client, uint64_t ino)
+{
+    struct htable_node *node;
+    for (node = htable_first(&client->inodes, hash_u64(ino)); node; node = htable_next(node)) {
+        struct client_inode *inode = container_of(node, struct client_inode, node);
+        if (inode->ino == ino)
+            return inode;
+    }
+    return NULL;
+}
+
+struct client_inode *client_inode_take(struct client *client, const struct wire_attr *attr)
+{
+    struct client_inode *inode = client_inode_find(client, attr->ino);
+    if (!inode) {
+        inode = mem_zalloc(sizeof *inode);
+        inode->client = client;
+        inode->ino = attr->ino;
+        inode->attr = *attr;
+        fiber_mutex_init(&inode->meta_lock);
+        list_init(&inode->lazy_link);
+        htable_insert(&client->inodes, &inode->node, hash_u64(attr->ino));
+    }
+    inode->refs++;
+    return inode;
+}
+
+struct client_inode *client_inode_get(struct client_inode *inode)
+{
+    inode->refs++;
+    return inode;
+}
+
+static void inode_free(struct client_inode *inode)
+{
+    assert(inode->refs == 0 && !inode->mtime_lazy_ns);
+    list_remove(&inode->lazy_link);
+    htable_remove(&inode->client->inodes, &inode->node);
+    mem_free(inode->inline_data);
+    mem_free(inode->dirty_groups);
+    mem_free(inode);
+}
+
+/* Have the lazy fiber look at the inode at due_ns, or sooner if that was asked before. */
+static void lazy_schedule(struct client_inode *inode, uint64_t due_ns)
+{
+    struct client *client = inode->client;
+    if (!list_empty(&inode->lazy_link))
+        return; /* it will come by, and look again */
+    inode->lazy_due_ns = due_ns;
+    list_push_back(&client->lazy, &inode->lazy_link);
+    waitq_wake_all(&client->lazy_wait);
+}
+
+void client_inode_put(struct client_inode *inode)
+{
+    assert(inode->refs > 0);
+    if (--inode->refs > 0)
+        return;
+    if (inode->mtime_lazy_ns || inode->dirty_count)
+        lazy_schedule(inode, env_now_ns() + CLIENT_LINGER_NS);
+    else
+        inode_free(inode);
+}
+
+void client_inode_learn(struct client_inode *inode, const struct wire_attr *attr, uint64_t asked_ns)
+{
+    assert(attr->ino == inode->ino);
+    if (attr->change < inode->attr.change)
+        return; /* an answer that was overtaken */
+    if (inode->inline_data && attr->change != inode->inline_change)
+        client_inode_inline_drop(inode);
+    inode->attr = *attr;
+    inode->attr_at_ns = MAX(inode->attr_at_ns, asked_ns);
+}
+
+void client_learn(struct client *client, const struct wire_attr *attr, uint64_t asked_ns)
+{
+    struct client_inode *inode = client_inode_find(client, attr->ino);
+    if (inode)
+        client_inode_learn(inode, attr, asked_ns);
+}
+
+bool client_inode_fresh(const struct client_inode *inode)
+{
+    return env_now_ns() < inode->attr_at_ns + inode->client->options.attr_ttl_ns;
+}
+
+int client_inode_refresh(struct client_inode *inode)
+{
+    struct wire_attr attr;
+    return client_getattr_plain(inode->client, NULL, inode->ino, &attr);
+}
+
+void client_inode_lazy_mtime(struct client_inode *inode, int64_t mtime_ns)
+{
+    assert(mtime_ns > 0);
+    inode->mtime_lazy_ns = MAX(inode->mtime_lazy_ns, mtime_ns);
+    lazy_schedule(inode, env_now_ns() + CLIENT_LAZY_NS);
+}
+
+static int grow(struct client_inode *inode, uint64_t size, int64_t mtime_ns)
+{
+    struct meta_call meta = {
+        .type = RPC_GROW,
+        .req = {.ino = inode->ino, .size = size, .mtime_ns = mtime_ns},
+    };
+    struct wire_attr attr;
+    return meta_call_attr(inode->client, NULL, &meta, &attr);
+}
+
+int client_inode_flush(struct client_inode *inode)
+{
+    if (!inode->mtime_lazy_ns)
+        return 0;
+    fiber_mutex_lock(&inode->meta_lock);
+    int64_t mtime_ns = inode->mtime_lazy_ns;
+    inode->mtime_lazy_ns = 0;
+    int result = mtime_ns ? grow(inode, 0, mtime_ns) : 0;
+    fiber_mutex_unlock(&inode->meta_lock);
+    return result;
+}
+
+int client_inode_grow(struct client_inode *inode, uint64_t size)
+{
+    inode->mtime_lazy_ns = 0; /* the request carries a newer one */
+    return grow(inode, size, (int64_t)env_wall_ns());
+}
+
+void client_inode_dirty(struct client_inode *inode, uint32_t group)
+{
+    inode->dirty_at_ns = env_now_ns();
+    for (uint32_t i = 0; i < inode->dirty_count; i++) {
+        if (inode->dirty_groups[i] == group)
+            return;
+    }
+    if (inode->dirty_count == inode->dirty_room) {
+        inode->dirty_room = MAX(inode->dirty_room * 2, 8u);
+        assert(inode->dirty_room <= 2 * MAP_GROUPS_MAX);
+        inode->dirty_groups =
+            mem_realloc(inode->dirty_groups, inode->dirty_room * sizeof inode->dirty_groups[0]);
+    }
+    inode->dirty_groups[inode->dirty_count++] = group;
+}
+
+void client_inode_inline_drop(struct client_inode *inode)
+{
+    mem_free(inode->inline_data);
+    inode->inline_data = NULL;
+    inode->inline_bytes = 0;
+}
+
+void client_inode_inline_put(struct client_inode *inode, struct slice data, uint64_t asked_ns)
+{
+    assert(data.bytes <= META_INLINE_MAX);
+    if (!inode->inline_data)
+        inode->inline_data = mem_alloc(META_INLINE_MAX);
+    if (data.bytes)
+        memcpy(inode->inline_data, data.data, data.bytes);
+    inode->inline_bytes = data.bytes;
+    inode->inline_change = inode->attr.change;
+    inode->inline_at_ns = asked_ns;
+}
+
+/* The inode's time has come: send what is due; let it go if nobody has it open. */
+static void lazy_visit(struct client_inode *inode)
+{
+    client_inode_get(inode);
+    int result = client_inode_flush(inode);
+    if (result < 0 && result != -ENOENT && result != -ESTALE)
+        log_warn("client-mtime", "ino=%llx error=%s effect=\"modification time not updated\"",
+                 (unsigned long long)inode->ino, error_name(result));
+    if (env_now_ns() >= inode->dirty_at_ns + CLIENT_LINGER_NS && inode->refs == 1)
+        inode->dirty_count = 0; /* flushed by the servers meanwhile */
+    client_inode_put(inode);
+}
+
+void client_lazy_fiber(void *arg)
+{
+    struct client *client = arg;
+    for (;;) {
+        if (list_empty(&client->lazy)) {
+            (void)waitq_wait(&client->lazy_wait, 0);
+            continue;
+        }
+        struct client_inode *inode = list_first(&client->lazy, struct client_inode, lazy_link);
+        if (env_now_ns() < inode->lazy_due_ns) {
+            fiber_sleep_until(inode->lazy_due_ns);
+            continue; /* the first may be another one by now */
+        }
+        list_remove(&inode->lazy_link);
+        lazy_visit(inode);
+    }
+}

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+/* fsync: the size and times, the data groups written to, the inode's group; all at once. */
+#include "client/client_internal.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+int client_sync_inode(struct client *client, uint64_t ino)
+{
+    struct meta_call meta = {.type = RPC_SYNC, .req.ino = ino};
+    return meta_call_plain(client, NULL, &meta);
+}
+
+struct sync_group {
+    struct gather *gather;
+    struct client_inode *inode;
+    uint32_t group;
+};
+
+static void sync_group_fiber(void *arg)
+{
+    struct sync_group *sync = arg;
+    struct wire_obj_req req = {.session = sync->inode->client->session, .ino = sync->inode->ino};
+    struct client_call call = {
+        .type = RPC_OBJ_SYNC,
+        .route = CLIENT_ROUTE_GROUP,
+        .ino = sync->inode->ino,
+        .group = sync->group,
+        .body = &req,
+    };
+    int result = client_call(sync->inode->client, &call);
+    client_call_fini(&call);
+    gather_done(sync->gather, result);
+}
+
+static int sync_inode(struct client_inode *inode)
+{
+    int result = client_inode_flush(inode);
+    if (result < 0)
+        return result;
+    uint32_t count = inode->dirty_count;
+    uint32_t *groups = inode->dirty_groups;
+    struct sync_group *syncs = mem_alloc((count + 1) * sizeof *syncs);
+    struct gather gather;
+    gather_init(&gather);
+    gather.pending = count;
+    /* Writes from now on begin a new set: they are not part of this fsync. */
+    inode->dirty_groups = NULL;
+    inode->dirty_count = 0;
+    inode->dirty_room = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        syncs[i] = (struct sync_group){&gather, inode, groups[i]};
+        fiber_spawn("client-sync", sync_group_fiber, &syncs[i]);
+    }
+    int meta_result = client_sync_inode(inode->client, inode->ino);
+    result = gather_wait(&gather);
+    if (result < 0 || meta_result < 0) { /* the next fsync has to ask again */
+        for (uint32_t i = 0; i < count; i++)
+            client_inode_dirty(inode, groups[i]);
+    }
+    mem_free(groups);
+    mem_free(syncs);
+    return result < 0 ? result : meta_result;
+}
+
+int client_fsync(struct client_file *file)
+{
+    struct client_inode *inode = client_inode_get(file->inode);
+    int result = sync_inode(inode);
+    client_inode_put(inode);
+    return result;
+}

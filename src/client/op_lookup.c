@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+#include "client/client_internal.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/assert.h"
+
+int client_getattr_plain(struct client *client, const struct client_cred *cred, uint64_t ino,
+                         struct wire_attr *ret_attr)
+{
+    struct meta_call meta = {.type = RPC_GETATTR, .req.ino = ino};
+    return meta_call_attr(client, cred, &meta, ret_attr);
+}
+
+int client_getattr(struct client *client, const struct client_cred *cred, uint64_t ino,
+                   struct wire_attr *ret_attr)
+{
+    struct client_inode *inode = client_inode_find(client, ino);
+    if (inode && inode->mtime_lazy_ns) { /* the answer to the update is as new as any */
+        client_inode_get(inode);
+        int result = client_inode_flush(inode);
+        if (result == 0)
+            *ret_attr = inode->attr;
+        client_inode_put(inode);
+        return result;
+    }
+    return client_getattr_plain(client, cred, ino, ret_attr);
+}
+
+int client_lookup(struct client *client, const struct client_cred *cred, uint64_t dir,
+                  struct slice name, struct wire_attr *ret_attr)
+{
+    int result = name_check(name);
+    if (result < 0)
+        return result;
+    struct meta_call meta = {.type = RPC_LOOKUP, .req.ino = dir, .name = name};
+    uint64_t asked_ns = env_now_ns();
+    result = meta_call(client, cred, &meta);
+    struct wire_attr attr = meta.rep.attr;
+    bool attr_valid = meta.rep.attr_valid;
+    meta_call_fini(&meta);
+    if (result < 0)
+        return result;
+    if (attr.ino == 0)
+        return -ERR_CORRUPT_WIRE;
+    const struct client_inode *inode = client_inode_find(client, attr.ino);
+    if (!attr_valid || (inode && inode->mtime_lazy_ns))
+        return client_getattr(client, cred, attr.ino, ret_attr);
+    client_learn(client, &attr, asked_ns);
+    *ret_attr = attr;
+    return 0;
+}
+
+int client_readlink(struct client *client, const struct client_cred *cred, uint64_t ino,
+                    char *target, uint32_t *ret_bytes)
+{
+    struct meta_call meta = {.type = RPC_READLINK, .req.ino = ino};
+    int result = meta_call(client, cred, &meta);
+    if (result == 0 && (meta.tail.bytes == 0 || meta.tail.bytes > META_SYMLINK_MAX))
+        result = -ERR_CORRUPT_WIRE;
+    if (result == 0) {
+        memcpy(target, meta.tail.data, meta.tail.bytes);
+        target[meta.tail.bytes] = 0;
+        *ret_bytes = meta.tail.bytes;
+    }
+    meta_call_fini(&meta);
+    return result;
+}
+
+int client_statfs(struct client *client, struct wire_statfs *ret_statfs)
+{
+    struct meta_call meta = {
+        .type = RPC_STATFS,
+        .req.ino = CFS_ROOT_INO,
+        .deadline_ns = env_now_ns() + CLIENT_STATFS_TIMEOUT_NS,
+    };
+    int result = meta_call(client, NULL, &meta);
+    if (result == 0 && meta.tail.bytes < sizeof client->statfs)
+        result = -ERR_CORRUPT_WIRE;
+    if (result == 0) {
+        memcpy(&client->statfs, meta.tail.data, sizeof client->statfs);
+        client->statfs_valid = true;
+    }
+    meta_call_fini(&meta);
+    if (!client->statfs_valid)
+        return result;
+    *ret_statfs = client->statfs;
+    return 0;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* write: into the inode while the file is small, else pieces of objects in parallel, and with
+ * them the new size (I5, I6, I7 in client.c). */
+#include "client/client_internal.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/assert.h"
+
+/* 0, or -ERR_NOT_INLINE. */
+static int write_inline(struct client_inode *inode, uint64_t offset, struct slice data)
+{
+    assert(offset + data.bytes <= META_INLINE_MAX);
+    struct meta_call meta = {
+        .type = RPC_INLINE_WRITE,
+        .req = {.ino = inode->ino, .offset = offset},
+        .value = data,
+    };
+    struct wire_attr attr;
+    return meta_call_attr(inode->client, NULL, &meta, &attr);
+}
+
+struct write_piece {
+    struct gather *gather;
+    struct client_inode *inode;
+    struct split_piece piece;
+    struct buf_slice data;
+};
+
+static void write_piece_fiber(void *arg)
+{
+    struct write_piece *write = arg;
+    gather_done(write->gather, client_write_piece(write->inode, &write->piece, write->data));
+}
+
+struct write_size {
+    struct gather *gather;
+    struct client_inode *inode;
+    uint64_t size;
+};
+
+static void write_size_fiber(void *arg)
+{
+    struct write_size *size = arg;
+    gather_done(size->gather, client_inode_grow(size->inode, size->size));
+}
+
+static int write_objects(struct client_inode *inode, uint64_t offset, struct buf_slice data)
+{
+    struct split_piece pieces[SPLIT_PIECES_MAX];
+    struct write_piece writes[SPLIT_PIECES_MAX];
+    struct gather gather;
+    uint32_t count = split_range(offset, data.bytes, pieces);
+    uint64_t end = offset + data.bytes;
+    bool grows = end > inode->attr.size || !client_inode_fresh(inode); /* I6 */
+    struct write_size size = {&gather, inode, end};
+    assert(count > 0);
+    gather_init(&gather);
+    gather.pending = count + (grows ? 1 : 0);
+    if (grows)
+        fiber_spawn("client-grow", write_size_fiber, &size);
+    for (uint32_t i = 0; i < count; i++) {
+        writes[i] = (struct write_piece){
+            .gather = &gather,
+            .inode = inode,
+            .piece = pieces[i],
+            .data = {data.buf, data.offset + (uint32_t)(pieces[i].file_offset - offset),
+                     pieces[i].bytes},
+        };
+        if (i > 0)
+            fiber_spawn("client-write", write_piece_fiber, &writes[i]);
+    }
+    write_piece_fiber(&writes[0]);
+    int result = gather_wait(&gather);
+    if (!grows)
+        client_inode_lazy_mtime(inode, (int64_t)env_wall_ns());
+    return result;
+}
+
+/* Move the file out of the inode before a write that does not fit there (I5). */
+static int spill(struct client_inode *inode, uint64_t size)
+{
+    fiber_mutex_lock(&inode->meta_lock);
+    int result = client_inode_inline(inode) ? client_inode_grow(inode, size) : 0;
+    fiber_mutex_unlock(&inode->meta_lock);
+    if (result == 0 && client_inode_inline(inode))
+        result = -ERR_CORRUPT_WIRE; /* the server says it grew, and did not */
+    return result;
+}
+
+static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_slice data)
+{
+    uint64_t end = offset + data.bytes;
+    if (client_inode_inline(inode)) {
+        if (end <= META_INLINE_MAX) {
+            int result = write_inline(inode, offset, slice_of(buf_slice_data(&data), data.bytes));
+            if (result != -ERR_NOT_INLINE)
+                return result;
+            result = client_inode_refresh(inode);
+            if (result == 0 && client_inode_inline(inode))
+                result = -ERR_CORRUPT_WIRE; /* the server contradicts itself */
+            if (result < 0)
+                return result;
+        } else {
+            int result = spill(inode, end);
+            if (result < 0)
+                return result;
+        }
+    }
+    return write_objects(inode, offset, data);
+}
+
+int client_write(struct client_file *file, uint64_t offset, struct buf_slice data)
+{
+    if (data.bytes > CLIENT_IO_MAX)
+        return -EINVAL;
+    if (offset > META_FILE_SIZE_MAX || data.bytes > META_FILE_SIZE_MAX - offset)
+        return -EFBIG;
+    if (data.bytes == 0)
+        return 0;
+    struct client_inode *inode = client_inode_get(file->inode);
+    int result = write_inode(inode, offset, data);
+    if (result == 0)
+        inode->client->stats.write_bytes += data.bytes;
+    client_inode_put(inode);
+    return result;
+}
+
+/* ---- fallocate --------------------------------------------------------------------------- */
+
+static int punch_inline(struct client_inode *inode, uint64_t offset, uint64_t end)
+{
+    static const uint8_t zeroes[META_INLINE_MAX];
+    uint64_t stop = MIN(end, inode->attr.size);
+    if (stop <= offset)
+        return 0;
+    return write_inline(inode, offset, slice_of(zeroes, stop - offset));
+}
+
+static int punch_object(struct client_inode *inode, const struct split_piece *piece)
+{
+    struct wire_obj_req req = {
+        .session = inode->client->session,
+        .ino = inode->ino,
+        .index = piece->index,
+        .offset = piece->offset,
+        .bytes = piece->bytes,
+    };
+    struct client_call call = {
+        .type = RPC_OBJ_PUNCH,
+        .route = CLIENT_ROUTE_OBJECT,
+        .ino = inode->ino,
+        .index = piece->index,
+        .body = &req,
+    };
+    int result = client_call(inode->client, &call);
+    if (result >= 0)
+        client_inode_dirty(inode, call.answered_by_group);
+    client_call_fini(&call);
+    return result < 0 ? result : 0;
+}
+
+static int punch(struct client_inode *inode, uint64_t offset, uint64_t end)
+{
+    int result = 0;
+    if (client_inode_inline(inode)) {
+        result = offset < META_INLINE_MAX ? punch_inline(inode, offset, end) : 0;
+        if (result != -ERR_NOT_INLINE)
+            return result;
+        result = client_inode_refresh(inode);
+    }
+    end = MIN(end, inode->attr.size);
+    while (result == 0 && offset < end) {
+        uint64_t stop = MIN(round_down(offset, OBJECT_BYTES) + OBJECT_BYTES, end);
+        struct split_piece piece = {
+            .index = (uint32_t)(offset / OBJECT_BYTES),
+            .offset = (uint32_t)(offset % OBJECT_BYTES),
+            .bytes = (uint32_t)(stop - offset),
+        };
+        result = punch_object(inode, &piece);
+        offset = stop;
+    }
+    if (result == 0)
+        client_inode_lazy_mtime(inode, (int64_t)env_wall_ns());
+    return result;
+}
+
+int client_fallocate(struct client_file *file, uint32_t mode, uint64_t offset, uint64_t bytes)
+{
+    if (bytes == 0)
+        return -EINVAL;
+    if (offset > META_FILE_SIZE_MAX || bytes > META_FILE_SIZE_MAX - offset)
+        return -EFBIG;
+    struct client_inode *inode = client_inode_get(file->inode);
+    int result = -EOPNOTSUPP;
+    if (mode == 0)
+        result = client_inode_grow(inode, offset + bytes);
+    else if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
+        result = punch(inode, offset, offset + bytes);
+    client_inode_put(inode);
+    return result;
+}
