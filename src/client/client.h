@@ -56,31 +56,33 @@ void client_stats(const struct client *client, struct client_stats *ret_stats);
 
 /* ---- names ------------------------------------------------------------------------------- */
 
+/* A name in a directory; the name (one component) is borrowed. */
+struct client_place {
+    uint64_t dir;
+    struct slice name;
+};
+
 /* name: one component, borrowed. -ENOENT, -ENOTDIR, -ENAMETOOLONG, -EINVAL (empty, or a '/'). */
 may_yield must_check int client_lookup(struct client *client, const struct client_cred *cred,
                                        uint64_t dir, struct slice name, struct wire_attr *ret_attr);
 /* Make an object of the kind that mode says (S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK,
  * S_IFDIR). -EEXIST, ... */
 may_yield must_check int client_mknod(struct client *client, const struct client_cred *cred,
-                                      uint64_t dir, struct slice name, uint32_t mode, uint32_t rdev,
-                                      struct wire_attr *ret_attr);
+                                      const struct client_place *place, uint32_t mode,
+                                      uint32_t rdev, struct wire_attr *ret_attr);
 may_yield must_check int client_symlink(struct client *client, const struct client_cred *cred,
-                                        uint64_t dir, struct slice name, struct slice target,
+                                        const struct client_place *place, struct slice target,
                                         struct wire_attr *ret_attr);
 /* *ret_bytes: length; target has room for META_SYMLINK_MAX + 1; it is terminated. */
 may_yield must_check int client_readlink(struct client *client, const struct client_cred *cred,
                                          uint64_t ino, char *target, uint32_t *ret_bytes);
 may_yield must_check int client_link(struct client *client, const struct client_cred *cred,
-                                     uint64_t ino, uint64_t dir, struct slice name,
+                                     uint64_t ino, const struct client_place *place,
                                      struct wire_attr *ret_attr);
 may_yield must_check int client_unlink(struct client *client, const struct client_cred *cred,
                                        uint64_t dir, struct slice name);
 may_yield must_check int client_rmdir(struct client *client, const struct client_cred *cred,
                                       uint64_t dir, struct slice name);
-struct client_place {
-    uint64_t dir;
-    struct slice name;
-};
 /* flags: META_RENAME_NOREPLACE or META_RENAME_EXCHANGE or 0. */
 may_yield must_check int client_rename(struct client *client, const struct client_cred *cred,
                                        const struct client_place *from,
@@ -115,17 +117,23 @@ may_yield must_check int client_setattr(struct client *client, const struct clie
                                         uint64_t ino, const struct client_setattr *set,
                                         struct wire_attr *ret_attr);
 
-/* *ret_bytes: length of the value, also when room is 0. -ENODATA, -ERANGE (room too small). */
+/* Where bytes of unknown length go. */
+struct client_bytes {
+    void *data;
+    uint32_t room;  /* 0: only the length is wanted */
+    uint32_t bytes; /* out */
+};
+/* -ENODATA, -ERANGE (room too small). */
 may_yield must_check int client_getxattr(struct client *client, const struct client_cred *cred,
-                                         uint64_t ino, struct slice name, void *value,
-                                         uint32_t room, uint32_t *ret_bytes);
+                                         uint64_t ino, struct slice name,
+                                         struct client_bytes *value);
 /* flags: 0, META_XATTR_CREATE (-EEXIST), META_XATTR_REPLACE (-ENODATA). */
 may_yield must_check int client_setxattr(struct client *client, const struct client_cred *cred,
                                          uint64_t ino, struct slice name, struct slice value,
                                          uint32_t flags);
+/* Each name ends with a zero byte. */
 may_yield must_check int client_listxattr(struct client *client, const struct client_cred *cred,
-                                          uint64_t ino, void *names, uint32_t room,
-                                          uint32_t *ret_bytes);
+                                          uint64_t ino, struct client_bytes *names);
 may_yield must_check int client_removexattr(struct client *client, const struct client_cred *cred,
                                             uint64_t ino, struct slice name);
 /* Never takes longer than about two seconds: then the last answer, or -EIO if there was none. */
@@ -147,11 +155,17 @@ struct client_dirent {
     bool attr_valid;
     struct wire_attr attr;
 };
-/* One page of entries from cookie on (0: the start); bytes: about how much. "." and ".." are not
- * among them. ret_page is to be ended with client_dir_page_fini. */
+/* One page of entries. "." and ".." are not among them. ret_page is to be ended with
+ * client_dir_page_fini. */
+struct client_readdir {
+    uint64_t dir;
+    uint64_t cookie; /* 0: from the start */
+    uint32_t bytes;  /* about how much */
+    bool want_attr;
+};
 may_yield must_check int client_readdir(struct client *client, const struct client_cred *cred,
-                                        uint64_t dir, uint64_t cookie, uint32_t bytes,
-                                        bool want_attr, struct client_dir_page *ret_page);
+                                        const struct client_readdir *what,
+                                        struct client_dir_page *ret_page);
 /* 1 and the next entry (its name lives as long as the page), 0 at the end of the page,
  * -ERR_CORRUPT_WIRE. */
 must_check int client_dir_next(struct client_dir_page *page, struct client_dirent *ret_entry);
@@ -159,14 +173,14 @@ void client_dir_page_fini(struct client_dir_page *page);
 
 /* ---- files ------------------------------------------------------------------------------- */
 
-/* Open a regular file. ret_attr as of now. The caller ends the file with client_release. */
+/* Open a regular file; client_file_attr is as of now then. The caller ends it with
+ * client_release. */
 may_yield must_check int client_open(struct client *client, const struct client_cred *cred,
-                                     uint64_t ino, struct wire_attr *ret_attr,
-                                     struct client_file **ret_file);
+                                     uint64_t ino, struct client_file **ret_file);
 /* Make a regular file, or, without excl, open what is there. */
 may_yield must_check int client_create(struct client *client, const struct client_cred *cred,
                                        const struct client_place *place, uint32_t mode, bool excl,
-                                       struct wire_attr *ret_attr, struct client_file **ret_file);
+                                       struct client_file **ret_file);
 uint64_t client_file_ino(const struct client_file *file);
 /* The newest attributes known, without asking. */
 void client_file_attr(const struct client_file *file, struct wire_attr *ret_attr);

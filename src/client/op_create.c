@@ -3,37 +3,40 @@
 
 #include <sys/stat.h>
 
-int client_mknod(struct client *client, const struct client_cred *cred, uint64_t dir,
-                 struct slice name, uint32_t mode, uint32_t rdev, struct wire_attr *ret_attr)
+int client_mknod(struct client *client, const struct client_cred *cred,
+                 const struct client_place *place, uint32_t mode, uint32_t rdev,
+                 struct wire_attr *ret_attr)
 {
-    int result = name_check(name);
+    int result = name_check(place->name);
     if (result < 0)
         return result;
     struct meta_call meta = {
         .type = S_ISDIR(mode) ? RPC_MKDIR : RPC_MKNOD,
-        .req = {.ino = dir, .mode = mode, .rdev = rdev},
-        .name = name,
+        .req = {.ino = place->dir, .mode = mode, .rdev = rdev},
+        .name = place->name,
     };
     return meta_call_attr(client, cred, &meta, ret_attr);
 }
 
-int client_symlink(struct client *client, const struct client_cred *cred, uint64_t dir,
-                   struct slice name, struct slice target, struct wire_attr *ret_attr)
+int client_symlink(struct client *client, const struct client_cred *cred,
+                   const struct client_place *place, struct slice target,
+                   struct wire_attr *ret_attr)
 {
-    int result = name_check(name);
+    int result = name_check(place->name);
     if (result < 0)
         return result;
     if (target.bytes == 0)
         return -ENOENT;
     if (target.bytes > META_SYMLINK_MAX)
         return -ENAMETOOLONG;
-    struct meta_call meta = {.type = RPC_SYMLINK, .req.ino = dir, .name = name, .value = target};
+    struct meta_call meta = {
+        .type = RPC_SYMLINK, .req.ino = place->dir, .name = place->name, .value = target};
     return meta_call_attr(client, cred, &meta, ret_attr);
 }
 
 int client_create(struct client *client, const struct client_cred *cred,
                   const struct client_place *place, uint32_t mode, bool excl,
-                  struct wire_attr *ret_attr, struct client_file **ret_file)
+                  struct client_file **ret_file)
 {
     int result = name_check(place->name);
     if (result < 0)
@@ -55,6 +58,5 @@ int client_create(struct client *client, const struct client_cred *cred,
     if (attr.size == 0 && client_inode_inline(inode))
         client_inode_inline_put(inode, (struct slice){0}, asked_ns);
     *ret_file = client_file_new(inode, meta.rep.open_id);
-    *ret_attr = inode->attr;
     return 0;
 }

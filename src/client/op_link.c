@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 #include "client/client_internal.h"
 
-int client_link(struct client *client, const struct client_cred *cred, uint64_t ino, uint64_t dir,
-                struct slice name, struct wire_attr *ret_attr)
+int client_link(struct client *client, const struct client_cred *cred, uint64_t ino,
+                const struct client_place *place, struct wire_attr *ret_attr)
 {
-    int result = name_check(name);
+    int result = name_check(place->name);
     if (result < 0)
         return result;
-    struct meta_call meta = {.type = RPC_LINK, .req = {.ino = dir, .ino2 = ino}, .name = name};
+    struct meta_call meta = {
+        .type = RPC_LINK,
+        .req = {.ino = place->dir, .ino2 = ino},
+        .name = place->name,
+    };
     return meta_call_attr(client, cred, &meta, ret_attr);
 }
 

@@ -45,7 +45,7 @@ void client_file_attr(const struct client_file *file, struct wire_attr *ret_attr
 }
 
 int client_open(struct client *client, const struct client_cred *cred, uint64_t ino,
-                struct wire_attr *ret_attr, struct client_file **ret_file)
+                struct client_file **ret_file)
 {
     struct meta_call meta = {
         .type = RPC_OPEN,
@@ -68,7 +68,6 @@ int client_open(struct client *client, const struct client_cred *cred, uint64_t 
         client_inode_inline_put(inode, meta.tail, asked_ns);
     meta_call_fini(&meta);
     *ret_file = client_file_new(inode, meta.rep.open_id);
-    *ret_attr = inode->attr;
     return 0;
 }
 

@@ -5,15 +5,15 @@
 
 #include "base/assert.h"
 
-int client_readdir(struct client *client, const struct client_cred *cred, uint64_t dir,
-                   uint64_t cookie, uint32_t bytes, bool want_attr,
-                   struct client_dir_page *ret_page)
+int client_readdir(struct client *client, const struct client_cred *cred,
+                   const struct client_readdir *what, struct client_dir_page *ret_page)
 {
+    uint32_t bytes = MIN(what->bytes, (uint32_t)WIRE_BODY_MAX / 2);
     struct meta_call meta = {
         .type = RPC_READDIR,
-        .req = {.ino = dir, .offset = cookie, .size = MIN(bytes, (uint32_t)WIRE_BODY_MAX / 2)},
+        .req = {.ino = what->dir, .offset = what->cookie, .size = bytes},
     };
-    if (want_attr)
+    if (what->want_attr)
         meta.req.flags |= META_WANT_ATTR;
     int result = meta_call(client, cred, &meta);
     if (result < 0) {

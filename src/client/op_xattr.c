@@ -10,37 +10,37 @@ static int xattr_name_check(struct slice name)
     return memchr(name.data, 0, name.bytes) ? -EINVAL : 0;
 }
 
-/* A verb that answers with bytes: their length, and themselves if there is room. */
+/* A verb that answers with bytes: their length, and themselves if they are wanted. */
 static int call_for_bytes(struct client *client, const struct client_cred *cred,
-                          struct meta_call *meta, struct slice room, uint32_t *ret_bytes)
+                          struct meta_call *meta, struct client_bytes *out)
 {
     int result = meta_call(client, cred, meta);
-    if (result == 0 && room.bytes && meta->tail.bytes > room.bytes)
+    if (result == 0 && out->room && meta->tail.bytes > out->room)
         result = -ERANGE;
     if (result == 0) {
-        if (room.bytes && meta->tail.bytes)
-            memcpy((void *)(uintptr_t)room.data, meta->tail.data, meta->tail.bytes);
-        *ret_bytes = meta->tail.bytes;
+        if (out->room && meta->tail.bytes)
+            memcpy(out->data, meta->tail.data, meta->tail.bytes);
+        out->bytes = meta->tail.bytes;
     }
     meta_call_fini(meta);
     return result;
 }
 
 int client_getxattr(struct client *client, const struct client_cred *cred, uint64_t ino,
-                    struct slice name, void *value, uint32_t room, uint32_t *ret_bytes)
+                    struct slice name, struct client_bytes *value)
 {
     int result = xattr_name_check(name);
     if (result < 0)
         return result;
     struct meta_call meta = {.type = RPC_GETXATTR, .req.ino = ino, .name = name};
-    return call_for_bytes(client, cred, &meta, slice_of(value, room), ret_bytes);
+    return call_for_bytes(client, cred, &meta, value);
 }
 
 int client_listxattr(struct client *client, const struct client_cred *cred, uint64_t ino,
-                     void *names, uint32_t room, uint32_t *ret_bytes)
+                     struct client_bytes *names)
 {
     struct meta_call meta = {.type = RPC_LISTXATTR, .req.ino = ino};
-    return call_for_bytes(client, cred, &meta, slice_of(names, room), ret_bytes);
+    return call_for_bytes(client, cred, &meta, names);
 }
 
 int client_setxattr(struct client *client, const struct client_cred *cred, uint64_t ino,
