@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* Plain files and block devices over io_uring, O_DIRECT where the file system has it.
+ *
+ * Short transfers are continued here, so that the owner sees all or an error. Discard is advice:
+ * a device that cannot do it says so and that is fine. The lock (flock, and O_EXCL on block
+ * devices) keeps a second process from opening the same device. */
+#include "env/linux/linux_internal.h"
+
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct linux_disk {
+    struct disk base;
+    int fd;
+};
+
+struct disk_request {
+    struct uring_op op;
+    struct list link; /* free_disk_ops */
+    struct linux_disk *disk;
+    struct disk_io *io;
+    uint32_t done_bytes;
+};
+
+static int open_direct(const char *path, int flags)
+{
+    int fd = open(path, flags | O_DIRECT, 0600);
+    if (fd < 0 && errno == EINVAL) /* the file system has no direct I/O */
+        fd = open(path, flags, 0600);
+    return fd < 0 ? -errno : fd;
+}
+
+/* Learn kind and size; give a new file its size. */
+static int size_up(struct linux_disk *disk, uint64_t size_bytes, uint32_t flags)
+{
+    struct stat stat;
+    struct disk_info *info = &disk->base.info;
+    if (fstat(disk->fd, &stat) < 0)
+        return -errno;
+    if (S_ISBLK(stat.st_mode)) {
+        (void)snprintf(info->kind, sizeof info->kind, "block");
+        return ioctl(disk->fd, BLKGETSIZE64, &info->size_bytes) < 0 ? -errno : 0;
+    }
+    if (!S_ISREG(stat.st_mode))
+        return -EINVAL;
+    (void)snprintf(info->kind, sizeof info->kind, "file");
+    info->size_bytes = (uint64_t)stat.st_size;
+    if (info->size_bytes == 0 && (flags & DISK_CREATE)) {
+        if (ftruncate(disk->fd, (off_t)size_bytes) < 0)
+            return -errno;
+        info->size_bytes = size_bytes;
+    }
+    return 0;
+}
+
+int linux_disk_open(struct reactor *reactor, const char *path, uint64_t size_bytes, uint32_t flags,
+                    struct disk **ret_disk)
+{
+    struct stat stat_before;
+    int open_flags = O_RDWR | O_CLOEXEC;
+    if (flags & DISK_CREATE)
+        open_flags |= O_CREAT;
+    if (stat(path, &stat_before) == 0 && S_ISBLK(stat_before.st_mode))
+        open_flags = O_RDWR | O_CLOEXEC | O_EXCL;
+    int fd = open_direct(path, open_flags);
+    if (fd < 0)
+        return fd == -EISDIR ? -EINVAL : fd;
+    struct linux_disk *disk = mem_zalloc(sizeof *disk);
+    disk->base.reactor = reactor;
+    disk->fd = fd;
+    (void)snprintf(disk->base.info.path, sizeof disk->base.info.path, "%s", path);
+    int result = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+    if (result == -EWOULDBLOCK)
+        result = -EBUSY;
+    if (result == 0)
+        result = size_up(disk, size_bytes, flags);
+    if (result < 0) {
+        close(fd);
+        mem_free(disk);
+        return result;
+    }
+    disk->base.info.size_bytes = round_down(disk->base.info.size_bytes, DISK_BLOCK_BYTES);
+    *ret_disk = &disk->base;
+    return 0;
+}
+
+void linux_disk_close(struct disk *base)
+{
+    struct linux_disk *disk = container_of(base, struct linux_disk, base);
+    close(disk->fd);
+    mem_free(disk);
+}
+
+static void op_submit(struct disk_request *op)
+{
+    struct linux_disk *disk = op->disk;
+    struct disk_io *io = op->io;
+    struct io_uring_sqe *sqe = linux_sqe(linux_of(disk->base.reactor), &op->op);
+    uint64_t offset = io->offset + op->done_bytes;
+    uint32_t bytes = io->bytes - op->done_bytes;
+    switch (io->op) {
+    case DISK_READ:
+        io_uring_prep_read(sqe, disk->fd, (uint8_t *)io->data + op->done_bytes, bytes, offset);
+        break;
+    case DISK_WRITE:
+        io_uring_prep_write(sqe, disk->fd, (uint8_t *)io->data + op->done_bytes, bytes, offset);
+        break;
+    case DISK_FLUSH:
+        io_uring_prep_fsync(sqe, disk->fd, IORING_FSYNC_DATASYNC);
+        break;
+    case DISK_DISCARD:
+        io_uring_prep_fallocate(sqe, disk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                (off_t)offset, bytes);
+        break;
+    default:
+        WRONG("unknown disk op");
+    }
+}
+
+static void op_complete(struct uring_op *uring_op, int result, uint32_t flags)
+{
+    struct disk_request *op = container_of(uring_op, struct disk_request, op);
+    struct disk_io *io = op->io;
+    (void)flags;
+    bool transfer = io->op == DISK_READ || io->op == DISK_WRITE;
+    if (result == -EINTR || result == -EAGAIN) {
+        op_submit(op);
+        return;
+    }
+    if (transfer && result > 0) {
+        op->done_bytes += (uint32_t)result;
+        if (op->done_bytes < io->bytes) {
+            op_submit(op);
+            return;
+        }
+    }
+    if (transfer && result == 0)
+        result = -EIO; /* beyond the end: the device has shrunk */
+    if (io->op == DISK_DISCARD && (result == -EOPNOTSUPP || result == -ENOSYS))
+        result = 0;
+    io->result = MIN(result, 0);
+    list_push_front(&linux_of(op->disk->base.reactor)->free_disk_ops, &op->link);
+    io->done(io);
+}
+
+void linux_disk_submit(struct disk *base, struct disk_io *io)
+{
+    struct linux_disk *disk = container_of(base, struct linux_disk, base);
+    struct linux_reactor *linux_reactor = linux_of(base->reactor);
+    struct list *link = list_pop_front(&linux_reactor->free_disk_ops);
+    struct disk_request *op = link ? list_entry(link, struct disk_request, link) : mem_alloc(sizeof *op);
+    *op = (struct disk_request){.op.complete = op_complete, .disk = disk, .io = io};
+    list_init(&op->link);
+    op_submit(op);
+}
