@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+#include "cluster.h"
+
+#include <stdio.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+enum { DISK_BYTES_DEFAULT = 1 << 30, META_GROUPS = 4, DATA_GROUPS = 6, PORT = 7000 };
+
+static void start_fiber(void *arg)
+{
+    struct cluster_member *member = arg;
+    const struct node_options options = {.disk_path = member->disk, .memory_bytes = 64 * MIB};
+    member->result = node_start(&options, &member->node);
+    member->done = true;
+}
+
+static void format_fiber(void *arg)
+{
+    struct cluster_member *member = arg;
+    struct cluster *cluster = member->cluster;
+    const struct node_format_options options = {
+        .disk_path = member->disk,
+        .size_bytes = cluster->disk_bytes,
+        .node = member->id,
+        .meta_groups = META_GROUPS,
+        .data_groups = DATA_GROUPS,
+        .header = cluster->header,
+        .nodes = cluster->map_nodes,
+        .node_count = cluster->node_count,
+    };
+    member->result = node_format(&options);
+    if (member->result < 0) {
+        member->done = true;
+        return;
+    }
+    start_fiber(member);
+}
+
+static bool all_done(void *context)
+{
+    struct cluster *cluster = context;
+    for (uint32_t i = 0; i < cluster->node_count; i++) {
+        if (!cluster->members[i].done)
+            return false;
+    }
+    return true;
+}
+
+void cluster_start(struct cluster *cluster, uint64_t seed, uint32_t node_count, uint32_t copies)
+{
+    assert(node_count <= CLUSTER_NODES_MAX);
+    *cluster = (struct cluster){.sim = sim_new(seed), .node_count = node_count};
+    cluster->disk_bytes = DISK_BYTES_DEFAULT;
+    cluster->header = (struct map_header){
+        .level = 1, .copies = copies, .min_in_sync = 1, .inline_bytes_max = META_INLINE_MAX};
+    memset(cluster->header.cluster.bytes, 0xc1, sizeof cluster->header.cluster.bytes);
+    for (uint32_t i = 0; i < node_count; i++) {
+        struct cluster_member *member = &cluster->members[i];
+        struct map_node *map_node = &cluster->map_nodes[i];
+        char text[NET_ADDR_TEXT_MAX];
+        struct net_addr addr;
+        (void)snprintf(text, sizeof text, "10.0.0.%u:%u", i + 1, PORT);
+        int result = net_addr_parse(text, &addr);
+        assert(result == 0);
+        *map_node = (struct map_node){.id = i + 1, .port = addr.port, .voter = i < 3};
+        memcpy(map_node->ip, addr.ip, sizeof map_node->ip);
+        map_node->size_bytes = cluster->disk_bytes;
+        (void)snprintf(map_node->name, sizeof map_node->name, "node%u", i + 1);
+        *strchr(text, ':') = 0;
+        member->cluster = cluster;
+        member->id = i + 1;
+        (void)snprintf(member->disk, sizeof member->disk, "/disk%u", i + 1);
+        member->sim_node = sim_node_new(cluster->sim, text);
+    }
+    for (uint32_t i = 0; i < node_count; i++)
+        reactor_spawn(sim_node_reactor(cluster->members[i].sim_node), "format", format_fiber,
+                      &cluster->members[i]);
+    bool started =
+        sim_run_until(cluster->sim, all_done, cluster, sim_now_ns(cluster->sim) + 30 * NS_PER_S);
+    assert(started);
+    for (uint32_t i = 0; i < node_count; i++)
+        assert(cluster->members[i].result == 0);
+}
+
+void cluster_free(struct cluster *cluster)
+{
+    sim_free(cluster->sim);
+}
+
+void cluster_crash(struct cluster *cluster, uint32_t index)
+{
+    sim_node_crash(cluster->members[index].sim_node);
+    cluster->members[index].node = NULL;
+}
+
+void cluster_restart(struct cluster *cluster, uint32_t index)
+{
+    struct cluster_member *member = &cluster->members[index];
+    sim_node_restart(member->sim_node);
+    member->done = false;
+    reactor_spawn(sim_node_reactor(member->sim_node), "start", start_fiber, member);
+}
+
+struct client *cluster_client(struct cluster *cluster, struct map_client **ret_map)
+{
+    const struct rpc_identity identity = {
+        .cluster = cluster->header.cluster,
+        .incarnation = 1,
+        .session = env_entropy_u64() | 1,
+    };
+    struct rpc *rpc = rpc_new(&identity);
+    struct net_addr seeds[CLUSTER_NODES_MAX];
+    for (uint32_t i = 0; i < cluster->node_count; i++)
+        map_node_addr(&cluster->map_nodes[i], &seeds[i]);
+    struct map_client *map = map_client_start(rpc, seeds, cluster->node_count, NULL, NULL);
+    const struct client_options options = {.attr_ttl_ns = 0};
+    *ret_map = map;
+    return client_new(rpc, map, &options);
+}
+
+bool cluster_all_in_sync(const struct cluster *cluster, struct map_client *map)
+{
+    struct map_view *view = map_client_view(map);
+    if (!view)
+        return false;
+    for (uint32_t i = 0; i < view->header->group_count; i++) {
+        const struct map_group *group = &view->groups[i];
+        if (group->primary == 0 || map_group_in_sync_count(group) < cluster->header.copies)
+            return false;
+    }
+    return true;
+}
