@@ -8,6 +8,7 @@
  * then group_count groups, then the slot tables (META_SLOTS and DATA_SLOTS group ids). */
 
 enum {
+    MAP_MAGIC = 0x50414d43, /* "CMAP" */
     MAP_NODES_MAX = 1024,
     MAP_GROUPS_MAX = 4096,
     MAP_MEMBERS_MAX = 4,

@@ -63,7 +63,7 @@ void map_client_suspect(struct map_client *client, uint32_t node, uint64_t incar
 /* Ask the leader for a change of a group, compare-and-swap on epoch. 0, -ERR_CAS_FAILED,
  * -ERR_TIMED_OUT. */
 enum group_change_op {
-    GROUP_CHANGE_IN_SYNC = 1, /* a joining member has caught up */
+    GROUP_CHANGE_IN_SYNC = 1, /* a joining member has caught up, and flushed that */
     GROUP_CHANGE_DROP = 2,    /* a member does not answer: no longer in sync */
 };
 may_yield must_check int map_client_change_group(struct map_client *client, uint32_t group,

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_FORMAT_MAP_COMMAND_H
+#define CFS_FORMAT_MAP_COMMAND_H
+
+#include "format/map_format.h"
+
+/* What the map group agrees on: changes of the map, as data of Raft entries. One fixed struct,
+ * then a tail that depends on the type. All members compute the same new map from it. */
+
+enum map_command_type {
+    MAP_COMMAND_INIT = 1,      /* the first map. tail: struct map_header, count map_node */
+    MAP_COMMAND_NODE_UP = 2,   /* node, incarnation, size_bytes. tail: count confirmed node ids */
+    MAP_COMMAND_NODE_DOWN = 3, /* node, incarnation. tail: count confirmed node ids */
+    MAP_COMMAND_RESOLVE = 4,   /* tail: count confirmed node ids */
+    MAP_COMMAND_ELECT = 5,     /* tail: count struct map_command_elect */
+    MAP_COMMAND_GROUP_CHANGE = 6, /* group, epoch, op, node */
+    MAP_COMMAND_REPLACE = 7,      /* tail: count ids of nodes that will not be waited for */
+    MAP_COMMAND_BALANCE = 8,      /* even out primaries. tail: count confirmed node ids */
+};
+
+struct map_command {
+    uint32_t type;
+    uint32_t count; /* of elements in the tail */
+    uint32_t node;
+    uint32_t group;
+    uint32_t epoch;
+    uint32_t op; /* enum group_change_op */
+    uint64_t incarnation;
+    uint64_t size_bytes;
+    uint32_t meta_groups; /* INIT */
+    uint32_t data_groups;
+};
+FORMAT_SIZE(struct map_command, 48);
+
+struct map_command_elect {
+    uint32_t group;
+    uint32_t epoch;
+    uint32_t node; /* the new primary */
+    uint32_t zero;
+};
+FORMAT_SIZE(struct map_command_elect, 16);
+
+enum {
+    MAP_COMMAND_BYTES_MAX = 5 << 10, /* one Raft entry */
+    MAP_COMMAND_INIT_NODES_MAX = 40,
+    MAP_COMMAND_ELECTS_MAX = 256,
+};
+
+#endif

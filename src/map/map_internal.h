@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_MAP_MAP_INTERNAL_H
+#define CFS_MAP_MAP_INTERNAL_H
+
+#include "base/assert.h"
+#include "format/map_command.h"
+#include "map/map.h"
+
+/* The one table of time-outs of membership. */
+#define MAP_BEAT_INTERVAL_NS  (300 * NS_PER_MS)
+#define MAP_BEAT_TIMEOUT_NS   (700 * NS_PER_MS) /* of one heartbeat RPC */
+#define MAP_LEASE_NS          (1500 * NS_PER_MS)
+#define MAP_LEASE_MARGIN_NS   (200 * NS_PER_MS)
+#define MAP_ELECTION_MIN_NS   (600 * NS_PER_MS)
+#define MAP_ELECTION_MAX_NS   (1200 * NS_PER_MS)
+#define MAP_RAFT_BEAT_NS      (150 * NS_PER_MS)
+#define MAP_GONE_STAGGER_NS   (50 * NS_PER_MS)
+#define MAP_COLD_WAIT_NS      (5 * NS_PER_S) /* for further reports of a group's last members */
+#define MAP_REPLACE_GRACE_NS  (30 * NS_PER_S)
+#define MAP_BALANCE_PERIOD_NS (5 * NS_PER_S)
+#define MAP_POLL_WAIT_NS      (1000 * NS_PER_MS) /* long poll */
+#define MAP_POLL_SLACK_NS     (500 * NS_PER_MS)
+
+/* ---- a map being made --------------------------------------------------------------------- */
+
+/* A map that nobody else sees yet. */
+struct map_draft {
+    struct map_view *view;
+    struct map_header *header;
+    struct map_node *nodes;
+    struct map_group *groups;
+    uint32_t *meta_slots;
+    uint32_t *data_slots;
+};
+
+/* An empty map of that size: zeroed, counts set. */
+void map_draft_new(struct map_draft *draft, uint32_t node_count, uint32_t group_count);
+void map_draft_copy(struct map_draft *draft, const struct map_view *view);
+/* Set version and crc; the view has one reference and is the caller's. */
+struct map_view *map_draft_finish(struct map_draft *draft, uint64_t version);
+void map_draft_drop(struct map_draft *draft);
+struct map_node *map_draft_node(const struct map_draft *draft, uint32_t node);    /* or NULL */
+struct map_group *map_draft_group(const struct map_draft *draft, uint32_t group); /* or NULL */
+
+const void *map_view_bytes(const struct map_view *view);
+struct map_member *map_group_member(struct map_group *group, uint32_t node); /* or NULL */
+/* Has no member ever been in sync? */
+bool map_group_never_active(const struct map_group *group);
+
+/* ---- the map machine ----------------------------------------------------------------------- */
+
+/* Apply one committed command (bytes from the Raft log: checked). view: NULL before the first map.
+ * 0: *ret_view is the next map. -ERR_CAS_FAILED: it does not apply (any more), nothing changes.
+ * -EINVAL: malformed. */
+must_check int map_apply(const struct map_view *view, struct slice bytes,
+                         struct map_view **ret_view);
+
+/* Node ids as a command's tail. */
+struct map_ids {
+    const uint32_t *ids;
+    uint32_t count;
+};
+bool map_ids_has(const struct map_ids *ids, uint32_t node);
+
+/* The commands, one by one (machine_*.c). All: 0 changed, -ERR_CAS_FAILED, -EINVAL. */
+must_check int machine_node_up(struct map_draft *draft, const struct map_command *command,
+                               const struct map_ids *confirmed);
+must_check int machine_node_down(struct map_draft *draft, const struct map_command *command,
+                                 const struct map_ids *confirmed);
+must_check int machine_resolve(struct map_draft *draft, const struct map_ids *confirmed);
+must_check int machine_elect(struct map_draft *draft, const struct map_command_elect *rows,
+                             uint32_t count);
+must_check int machine_group_change(struct map_draft *draft, const struct map_command *command);
+must_check int machine_replace(struct map_draft *draft, const struct map_ids *lost);
+must_check int machine_balance(struct map_draft *draft, const struct map_ids *confirmed);
+/* Fill groups and slots of a first map whose header and nodes are set. */
+void machine_place_all(struct map_draft *draft, uint32_t meta_groups, uint32_t data_groups);
+/* Is the node up and known to be alive with its memory? */
+bool machine_is_sure(const struct map_draft *draft, const struct map_ids *confirmed, uint32_t node);
+/* Of the sure in-sync members, the one that is primary of the fewest groups of this kind; 0: none.
+ * but: a node not to choose. */
+uint32_t machine_choose_primary(const struct map_draft *draft, const struct map_group *group,
+                                const struct map_ids *confirmed, uint32_t but);
+
+#endif

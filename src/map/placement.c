@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#include "map/placement.h"
+
+#include "base/assert.h"
+#include "base/hash.h"
+
+/* -log2(u) for u = (h + 1) / 2^64, as a number with 40 fractional bits: count leading zeroes for
+ * the whole part, then one bit per squaring of the mantissa. Exact integers, no libm: the same on
+ * every machine. */
+static uint64_t minus_log2(uint64_t h)
+{
+    enum { FRACTION_BITS = 40 };
+    if (h == UINT64_MAX)
+        return 0;
+    uint64_t u = h + 1;
+    uint32_t zeroes = (uint32_t)__builtin_clzll(u);
+    uint64_t mantissa = u << zeroes; /* in [2^63, 2^64): 1.0 .. 2.0 */
+    uint64_t fraction = 0;
+    for (uint32_t i = 0; i < FRACTION_BITS; i++) {
+        unsigned __int128 square = (unsigned __int128)mantissa * mantissa;
+        bool carry = square >> 127;
+        fraction = fraction << 1 | carry;
+        mantissa = (uint64_t)(square >> (carry ? 64 : 63));
+    }
+    /* log2(u / 2^64) = (63 - zeroes) + fraction - 64 */
+    return ((uint64_t)(zeroes + 1) << FRACTION_BITS) - fraction;
+}
+
+uint64_t placement_score(uint64_t key, uint32_t node, uint64_t weight)
+{
+    assert(weight > 0 && node != 0);
+    uint64_t h = hash_u64(hash_u64(key * 0x9e3779b97f4a7c15ull + 1) ^
+                          hash_u64(node * 0xd1342543de82ef95ull + 7));
+    unsigned __int128 scaled = (unsigned __int128)minus_log2(h) << 16;
+    return (uint64_t)(scaled / weight);
+}
+
+static bool is_taken(uint32_t index, const uint32_t *taken, uint32_t taken_count)
+{
+    for (uint32_t i = 0; i < taken_count; i++) {
+        if (taken[i] == index)
+            return true;
+    }
+    return false;
+}
+
+static bool shares_rack(const struct placement_node *nodes, uint32_t index, const uint32_t *taken,
+                        uint32_t taken_count)
+{
+    if (nodes[index].rack == 0)
+        return false;
+    for (uint32_t i = 0; i < taken_count; i++) {
+        if (nodes[taken[i]].rack == nodes[index].rack)
+            return true;
+    }
+    return false;
+}
+
+int32_t placement_choose(const struct placement_node *nodes, uint32_t count, uint64_t key,
+                         const uint32_t *taken, uint32_t taken_count)
+{
+    int32_t best = -1;
+    uint32_t best_class = 0;
+    uint64_t best_score = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (nodes[i].weight == 0 || is_taken(i, taken, taken_count))
+            continue;
+        uint32_t class =
+            2u * shares_rack(nodes, i, taken, taken_count) + (nodes[i].load >= nodes[i].load_max);
+        uint64_t score = placement_score(key, nodes[i].node, nodes[i].weight);
+        if (best < 0 || class < best_class || (class == best_class && score < best_score)) {
+            best = (int32_t)i;
+            best_class = class;
+            best_score = score;
+        }
+    }
+    assert(best < (int32_t)count);
+    return best;
+}
