@@ -10,6 +10,7 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -36,6 +37,21 @@ static int open_direct(const char *path, int flags)
     return fd < 0 ? -errno : fd;
 }
 
+static int parent_sync(const char *path)
+{
+    char parent[sizeof((struct disk_info *)0)->path];
+    (void)snprintf(parent, sizeof parent, "%s", path); /* the same size */
+    char *slash = strrchr(parent, '/');
+    if (slash)
+        slash[slash == parent] = 0;
+    int fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int result = fsync(fd) < 0 ? -errno : 0;
+    close(fd);
+    return result;
+}
+
 /* Learn kind and size; give a new file its size. */
 static int size_up(struct linux_disk *disk, uint64_t size_bytes, uint32_t flags)
 {
@@ -52,9 +68,11 @@ static int size_up(struct linux_disk *disk, uint64_t size_bytes, uint32_t flags)
     (void)snprintf(info->kind, sizeof info->kind, "file");
     info->size_bytes = (uint64_t)stat.st_size;
     if (info->size_bytes == 0 && (flags & DISK_CREATE)) {
-        if (ftruncate(disk->fd, (off_t)size_bytes) < 0)
+        /* Its name and size must be there after a power loss, as the data will. */
+        if (ftruncate(disk->fd, (off_t)size_bytes) < 0 || fsync(disk->fd) < 0)
             return -errno;
         info->size_bytes = size_bytes;
+        return parent_sync(info->path);
     }
     return 0;
 }
@@ -63,6 +81,8 @@ int linux_disk_open(struct reactor *reactor, const char *path, uint64_t size_byt
                     struct disk **ret_disk)
 {
     struct stat stat_before;
+    if (strlen(path) >= sizeof((struct disk_info *)0)->path)
+        return -ENAMETOOLONG;
     int open_flags = O_RDWR | O_CLOEXEC;
     if (flags & DISK_CREATE)
         open_flags |= O_CREAT;
@@ -154,8 +174,16 @@ void linux_disk_submit(struct disk *base, struct disk_io *io)
     struct linux_disk *disk = container_of(base, struct linux_disk, base);
     struct linux_reactor *linux_reactor = linux_of(base->reactor);
     struct list *link = list_pop_front(&linux_reactor->free_disk_ops);
-    struct disk_request *op = link ? list_entry(link, struct disk_request, link) : mem_alloc(sizeof *op);
+    struct disk_request *op =
+        link ? list_entry(link, struct disk_request, link) : mem_alloc(sizeof *op);
     *op = (struct disk_request){.op.complete = op_complete, .disk = disk, .io = io};
     list_init(&op->link);
     op_submit(op);
+}
+
+void linux_disk_requests_free(struct linux_reactor *linux_reactor)
+{
+    struct list *link;
+    while ((link = list_pop_front(&linux_reactor->free_disk_ops)) != NULL)
+        mem_free(list_entry(link, struct disk_request, link));
 }

@@ -7,44 +7,21 @@
 #include <poll.h>
 #include <unistd.h>
 
-struct poll_wait {
-    struct uring_op op;
-    struct fiber *fiber;
-    int result;
-    bool done;
-};
-
-static void poll_complete(struct uring_op *op, int result, uint32_t flags)
-{
-    struct poll_wait *wait = container_of(op, struct poll_wait, op);
-    (void)flags;
-    wait->result = result;
-    wait->done = true;
-    fiber_resume(wait->fiber);
-}
-
-int linux_fd_poll(int fd, uint32_t events, uint64_t deadline_ns)
+may_yield int linux_fd_poll(int fd, uint32_t events, uint64_t deadline_ns)
 {
     struct linux_reactor *linux_reactor = linux_of(reactor_self());
-    struct poll_wait wait = {.op.complete = poll_complete, .fiber = fiber_running()};
     struct __kernel_timespec timeout;
+    struct uring_wait wait;
+    uring_wait_init(&wait);
+    linux_sqe_reserve(linux_reactor, 2);
     struct io_uring_sqe *sqe = linux_sqe(linux_reactor, &wait.op);
     io_uring_prep_poll_add(sqe, fd, events);
-    if (deadline_ns) {
-        uint64_t now_ns = env_now_ns();
-        uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-        timeout.tv_sec = (int64_t)(left_ns / NS_PER_S);
-        timeout.tv_nsec = (long long)(left_ns % NS_PER_S);
-        sqe->flags |= IOSQE_IO_LINK;
-        sqe = linux_sqe(linux_reactor, NULL);
-        io_uring_prep_link_timeout(sqe, &timeout, 0);
-    }
-    while (!wait.done)
-        fiber_suspend();
-    return wait.result == -ECANCELED ? -ERR_TIMED_OUT : wait.result;
+    linux_sqe_deadline(linux_reactor, sqe, deadline_ns, &timeout);
+    int result = uring_wait(&wait);
+    return result == -ECANCELED ? -ERR_TIMED_OUT : result;
 }
 
-int64_t linux_fd_read(int fd, void *data, size_t bytes)
+may_yield int64_t linux_fd_read(int fd, void *data, size_t bytes)
 {
     for (;;) {
         ssize_t got = read(fd, data, bytes);
@@ -60,7 +37,7 @@ int64_t linux_fd_read(int fd, void *data, size_t bytes)
     }
 }
 
-int64_t linux_fd_writev(int fd, const struct iovec *parts, int part_count)
+may_yield int64_t linux_fd_writev(int fd, const struct iovec *parts, int part_count)
 {
     for (;;) {
         ssize_t put = writev(fd, parts, part_count);

@@ -5,13 +5,18 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 enum {
     LISTEN_BACKLOG = 1024,
     USER_TIMEOUT_MS = 15000, /* unacknowledged bytes end a connection after this */
+    KEEPALIVE_IDLE_S = 5,    /* a silent peer is asked after this, then every INTERVAL */
+    KEEPALIVE_INTERVAL_S = 3,
 };
+/* When accepting fails (out of descriptors), try again after this. */
+static const uint64_t accept_retry_ns = 100 * NS_PER_MS;
 
 union sockaddr_any {
     struct sockaddr any;
@@ -22,8 +27,10 @@ union sockaddr_any {
 struct linux_listener {
     struct listener base;
     struct uring_op op;
+    struct timer retry;
     int fd;
     bool closed;
+    bool in_callback;
 };
 
 static const uint8_t mapped_prefix[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
@@ -66,10 +73,32 @@ static int socket_open(const union sockaddr_any *addr)
 static void socket_tune(int fd)
 {
     int one = 1;
+    int idle_s = KEEPALIVE_IDLE_S;
+    int interval_s = KEEPALIVE_INTERVAL_S;
     unsigned timeout_ms = USER_TIMEOUT_MS;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval_s, sizeof interval_s);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout_ms, sizeof timeout_ms);
+}
+
+/* The address of our end; zeroes if the socket is gone. */
+static void own_addr(int fd, struct net_addr *ret_addr)
+{
+    union sockaddr_any own = {0};
+    socklen_t bytes = sizeof own;
+    *ret_addr = (struct net_addr){0};
+    if (getsockname(fd, &own.any, &bytes) == 0)
+        from_sockaddr(&own, ret_addr);
+}
+
+static struct conn *conn_start(struct reactor *reactor, int fd, const struct net_addr *peer)
+{
+    struct net_addr own;
+    own_addr(fd, &own);
+    bool same_host = memcmp(own.ip, peer->ip, sizeof own.ip) == 0;
+    return linux_conn_new(linux_of(reactor), fd, peer, same_host);
 }
 
 /* ---- listening ------------------------------------------------------------------------------ */
@@ -91,26 +120,44 @@ static void accept_one(struct linux_listener *listener, int fd)
     }
     from_sockaddr(&from, &peer);
     socket_tune(fd);
-    struct conn *conn = linux_conn_new(linux_of(listener->base.reactor), fd, &peer);
+    struct conn *conn = conn_start(listener->base.reactor, fd, &peer);
     listener->base.accepted(&listener->base, listener->base.context, conn);
+}
+
+static void accept_retry(struct timer *timer)
+{
+    accept_arm(container_of(timer, struct linux_listener, retry));
+}
+
+static void listener_free(struct linux_listener *listener)
+{
+    close(listener->fd);
+    mem_free(listener);
 }
 
 static void accept_complete(struct uring_op *op, int result, uint32_t flags)
 {
     struct linux_listener *listener = container_of(op, struct linux_listener, op);
+    bool more = flags & IORING_CQE_F_MORE;
     if (listener->closed) {
         if (result >= 0)
             close(result);
-        if (!(flags & IORING_CQE_F_MORE)) {
-            close(listener->fd);
-            mem_free(listener);
-        }
+        if (!more)
+            listener_free(listener);
         return;
     }
+    listener->in_callback = true;
     if (result >= 0)
         accept_one(listener, result);
-    if (!(flags & IORING_CQE_F_MORE))
-        accept_arm(listener); /* out of descriptors, or the kernel wants it renewed */
+    listener->in_callback = false;
+    if (more)
+        return;
+    if (listener->closed)
+        listener_free(listener);
+    else if (result >= 0)
+        accept_arm(listener); /* the kernel wants it renewed */
+    else
+        timer_arm(&listener->retry, env_now_ns() + accept_retry_ns);
 }
 
 static int listen_on(int fd, const union sockaddr_any *addr, socklen_t addr_bytes)
@@ -141,6 +188,7 @@ int linux_net_listen(struct reactor *reactor, const struct net_addr *addr,
     listener->base.reactor = reactor;
     from_sockaddr(&sockaddr, &listener->base.addr);
     listener->op.complete = accept_complete;
+    timer_init(&listener->retry, accept_retry);
     listener->fd = fd;
     accept_arm(listener);
     *ret_listener = &listener->base;
@@ -150,47 +198,29 @@ int linux_net_listen(struct reactor *reactor, const struct net_addr *addr,
 void linux_listener_close(struct listener *base)
 {
     struct linux_listener *listener = container_of(base, struct linux_listener, base);
+    bool waiting_to_retry = listener->retry.heap_index != 0;
+    assert(!listener->closed);
     listener->closed = true;
-    shutdown(listener->fd, SHUT_RDWR); /* ends the accept, which frees the listener */
+    timer_cancel(&listener->retry);
+    if (waiting_to_retry && !listener->in_callback)
+        listener_free(listener);
+    else
+        shutdown(listener->fd, SHUT_RDWR); /* ends the accept, which frees the listener */
 }
 
 /* ---- connecting ----------------------------------------------------------------------------- */
 
-struct connect_wait {
-    struct uring_op op;
-    struct fiber *fiber;
-    int result;
-    bool done;
-};
-
-static void connect_complete(struct uring_op *op, int result, uint32_t flags)
+static int connect_wait(struct linux_reactor *linux_reactor, int fd, const union sockaddr_any *addr,
+                        socklen_t bytes, uint64_t deadline_ns)
 {
-    struct connect_wait *wait = container_of(op, struct connect_wait, op);
-    (void)flags;
-    wait->result = result;
-    wait->done = true;
-    fiber_resume(wait->fiber);
-}
-
-static int connect_wait(struct linux_reactor *linux_reactor, int fd,
-                        const union sockaddr_any *addr, socklen_t bytes, uint64_t deadline_ns)
-{
-    struct connect_wait wait = {.op.complete = connect_complete, .fiber = fiber_running()};
     struct __kernel_timespec timeout;
+    struct uring_wait wait;
+    uring_wait_init(&wait);
+    linux_sqe_reserve(linux_reactor, 2);
     struct io_uring_sqe *sqe = linux_sqe(linux_reactor, &wait.op);
     io_uring_prep_connect(sqe, fd, &addr->any, bytes);
-    if (deadline_ns) {
-        uint64_t now_ns = env_now_ns();
-        uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-        timeout.tv_sec = (int64_t)(left_ns / NS_PER_S);
-        timeout.tv_nsec = (long long)(left_ns % NS_PER_S);
-        sqe->flags |= IOSQE_IO_LINK;
-        sqe = linux_sqe(linux_reactor, NULL);
-        io_uring_prep_link_timeout(sqe, &timeout, 0);
-    }
-    while (!wait.done)
-        fiber_suspend();
-    return wait.result;
+    linux_sqe_deadline(linux_reactor, sqe, deadline_ns, &timeout);
+    return uring_wait(&wait);
 }
 
 static int connect_error(int result)
@@ -215,13 +245,9 @@ static int connect_error(int result)
  * that very port for our end: a connection to nobody. */
 static bool met_itself(int fd, const struct net_addr *to)
 {
-    union sockaddr_any own = {0};
-    socklen_t bytes = sizeof own;
-    struct net_addr from;
-    if (getsockname(fd, &own.any, &bytes) < 0)
-        return false;
-    from_sockaddr(&own, &from);
-    return memcmp(&from, to, sizeof from) == 0;
+    struct net_addr own;
+    own_addr(fd, &own);
+    return memcmp(&own, to, sizeof own) == 0;
 }
 
 int linux_net_connect(struct reactor *reactor, const struct net_addr *addr, uint64_t deadline_ns,
@@ -240,6 +266,6 @@ int linux_net_connect(struct reactor *reactor, const struct net_addr *addr, uint
         close(fd);
         return connect_error(result);
     }
-    *ret_conn = linux_conn_new(linux_of(reactor), fd, addr);
+    *ret_conn = conn_start(reactor, fd, addr);
     return 0;
 }

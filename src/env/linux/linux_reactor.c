@@ -18,15 +18,13 @@
  * connection. Detected once, here. */
 #include "env/linux/linux_internal.h"
 
+#include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "base/log.h"
 
 static uint64_t clock_ns(clockid_t clock)
 {
@@ -83,17 +81,58 @@ static const struct env_backend linux_backend = {
     .conn_close = linux_conn_close,
 };
 
-struct io_uring_sqe *linux_sqe(struct linux_reactor *linux_reactor, struct uring_op *op)
+void linux_sqe_reserve(struct linux_reactor *linux_reactor, uint32_t count)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&linux_reactor->ring);
-    while (!sqe) {
-        int submitted = io_uring_submit(&linux_reactor->ring);
+    struct io_uring *ring = &linux_reactor->ring;
+    assert(count <= RING_ENTRIES);
+    while (io_uring_sq_space_left(ring) < count) {
+        int submitted = io_uring_submit(ring);
         assert(submitted >= 0 || submitted == -EINTR || submitted == -EBUSY ||
                submitted == -EAGAIN);
-        sqe = io_uring_get_sqe(&linux_reactor->ring);
     }
+}
+
+struct io_uring_sqe *linux_sqe(struct linux_reactor *linux_reactor, struct uring_op *op)
+{
+    linux_sqe_reserve(linux_reactor, 1);
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&linux_reactor->ring);
+    assert(sqe);
     io_uring_sqe_set_data(sqe, op);
     return sqe;
+}
+
+void linux_sqe_deadline(struct linux_reactor *linux_reactor, struct io_uring_sqe *sqe,
+                        uint64_t deadline_ns, struct __kernel_timespec *timeout)
+{
+    if (deadline_ns == 0)
+        return;
+    uint64_t time_ns = env_now_ns();
+    uint64_t left_ns = deadline_ns > time_ns ? deadline_ns - time_ns : 1;
+    timeout->tv_sec = (int64_t)(left_ns / NS_PER_S);
+    timeout->tv_nsec = (long long)(left_ns % NS_PER_S);
+    sqe->flags |= IOSQE_IO_LINK;
+    io_uring_prep_link_timeout(linux_sqe(linux_reactor, NULL), timeout, 0);
+}
+
+static void uring_wait_complete(struct uring_op *op, int result, uint32_t flags)
+{
+    struct uring_wait *wait = container_of(op, struct uring_wait, op);
+    assert(!(flags & IORING_CQE_F_MORE));
+    wait->result = result;
+    wait->done = true;
+    fiber_resume(wait->fiber);
+}
+
+void uring_wait_init(struct uring_wait *wait)
+{
+    *wait = (struct uring_wait){.op.complete = uring_wait_complete, .fiber = fiber_running()};
+}
+
+may_yield int uring_wait(struct uring_wait *wait)
+{
+    while (!wait->done)
+        fiber_suspend();
+    return wait->result;
 }
 
 /* ---- start ---------------------------------------------------------------------------------- */
@@ -123,12 +162,16 @@ void linux_recv_give(struct linux_reactor *linux_reactor, uint16_t index)
     io_uring_buf_ring_advance(linux_reactor->recv_ring, 1);
 }
 
+enum {
+    RECV_RING_BYTES = 4096,
+    RECV_MEMORY_BYTES = RECV_RING_BYTES + RECV_BUFFERS * RECV_BUFFER_BYTES,
+};
+_Static_assert(RECV_BUFFERS * sizeof(struct io_uring_buf) <= RECV_RING_BYTES, "one page of ring");
+
 static void recv_ring_init(struct linux_reactor *linux_reactor)
 {
-    size_t ring_bytes = RECV_BUFFERS * sizeof(struct io_uring_buf);
-    size_t bytes = round_up(ring_bytes, 4096) + (size_t)RECV_BUFFERS * RECV_BUFFER_BYTES;
     uint8_t *memory =
-        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        mmap(NULL, RECV_MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert(memory != MAP_FAILED);
     struct io_uring_buf_reg reg = {
         .ring_addr = (uint64_t)(uintptr_t)memory,
@@ -136,14 +179,23 @@ static void recv_ring_init(struct linux_reactor *linux_reactor)
         .bgid = RECV_GROUP,
     };
     if (io_uring_register_buf_ring(&linux_reactor->ring, &reg, 0) < 0) {
-        munmap(memory, bytes);
+        munmap(memory, RECV_MEMORY_BYTES);
         return; /* connections then receive into buffers of their own */
     }
     linux_reactor->recv_ring = (struct io_uring_buf_ring *)(void *)memory;
-    linux_reactor->recv_buffers = memory + round_up(ring_bytes, 4096);
+    linux_reactor->recv_buffers = memory + RECV_RING_BYTES;
     io_uring_buf_ring_init(linux_reactor->recv_ring);
     for (uint16_t i = 0; i < RECV_BUFFERS; i++)
         linux_recv_give(linux_reactor, i);
+}
+
+static void zerocopy_detect(struct linux_reactor *linux_reactor)
+{
+    struct io_uring_probe *probe = io_uring_get_probe_ring(&linux_reactor->ring);
+    if (!probe)
+        return;
+    linux_reactor->zerocopy = io_uring_opcode_supported(probe, IORING_OP_SENDMSG_ZC);
+    io_uring_free_probe(probe);
 }
 
 int linux_reactor_new(struct reactor **ret_reactor)
@@ -156,9 +208,11 @@ int linux_reactor_new(struct reactor **ret_reactor)
     }
     reactor_init(&linux_reactor->base, &linux_backend, NULL);
     linux_reactor->signal_fd = -1;
+    list_init(&linux_reactor->senders);
     list_init(&linux_reactor->free_disk_ops);
     list_init(&linux_reactor->free_parts);
     recv_ring_init(linux_reactor);
+    zerocopy_detect(linux_reactor);
     *ret_reactor = &linux_reactor->base;
     return 0;
 }
@@ -205,6 +259,7 @@ int linux_reactor_run(struct reactor *reactor)
     linux_reactor->stop = false;
     while (!linux_reactor->stop) {
         reactor_turn(reactor);
+        linux_conns_flush(linux_reactor);
         result = submit_and_wait(linux_reactor);
         /* Timeouts and signals end a wait; EBUSY and EAGAIN ask us to take completions first. */
         if (result < 0 && result != -ETIME && result != -EINTR && result != -EBUSY &&
@@ -226,6 +281,11 @@ void linux_reactor_free(struct reactor *reactor)
 {
     struct linux_reactor *linux_reactor = linux_of(reactor);
     io_uring_queue_exit(&linux_reactor->ring);
+    if (linux_reactor->recv_ring)
+        munmap(linux_reactor->recv_ring, RECV_MEMORY_BYTES);
+    linux_disk_requests_free(linux_reactor);
+    linux_parts_free(linux_reactor);
+    mem_free(reactor->timers);
     if (linux_reactor->signal_fd >= 0)
         close(linux_reactor->signal_fd);
     reactor_drop(reactor);
@@ -238,7 +298,7 @@ void linux_reactor_free(struct reactor *reactor)
 static void signal_arm(struct linux_reactor *linux_reactor)
 {
     struct io_uring_sqe *sqe = linux_sqe(linux_reactor, &linux_reactor->signal_op);
-    io_uring_prep_poll_multishot(sqe, linux_reactor->signal_fd, POLL_IN);
+    io_uring_prep_poll_multishot(sqe, linux_reactor->signal_fd, POLLIN);
 }
 
 static void signal_arrived(struct uring_op *op, int result, uint32_t flags)
