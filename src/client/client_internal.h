@@ -70,6 +70,8 @@ struct client_call {
     uint64_t deadline_ns;  /* 0: by io_timeout */
     /* out */
     uint32_t answered_by_group;
+    uint32_t answered_by_node;
+    uint64_t answered_by_incarnation;
     struct rpc_call rpc; /* the answer, until client_call_fini */
 };
 /* >= 0 or the callee's final error; -EIO after the deadline. Whatever it returns, fini. */
@@ -172,7 +174,8 @@ struct client_file {
     bool reasserting;
     bool lost; /* the connection broke: register again */
 };
-struct client_file *client_file_new(struct client_inode *inode, uint64_t open_id);
+/* answer: of the request that opened it. */
+struct client_file *client_file_new(struct client_inode *inode, const struct meta_call *answer);
 /* Register open files again with primaries that have changed or were disconnected. */
 may_yield void client_reassert(struct client *client);
 

@@ -57,6 +57,6 @@ int client_create(struct client *client, const struct client_cred *cred,
     client_inode_learn(inode, &attr, asked_ns);
     if (attr.size == 0 && client_inode_inline(inode))
         client_inode_inline_put(inode, (struct slice){0}, asked_ns);
-    *ret_file = client_file_new(inode, meta.rep.open_id);
+    *ret_file = client_file_new(inode, &meta);
     return 0;
 }

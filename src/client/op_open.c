@@ -10,25 +10,22 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-/* Note with whom the open is registered. */
-static void file_place(struct client_file *file)
+/* Note with whom the open is registered, and as what. */
+static void file_place(struct client_file *file, const struct meta_call *answer)
 {
-    const struct map_view *view = map_client_view(file->client->map);
-    const struct map_group *group = view ? map_view_of_ino(view, file->inode->ino) : NULL;
-    const struct map_node *node = group ? map_view_node(view, group->primary) : NULL;
-    file->group = group ? group->id : 0;
-    file->primary = node ? node->id : 0;
-    file->incarnation = node ? node->incarnation : 0;
-    file->lost = false;
+    file->open_id = answer->rep.open_id;
+    file->group = answer->call.answered_by_group;
+    file->primary = answer->call.answered_by_node;
+    file->incarnation = answer->call.answered_by_incarnation;
+    file->lost = false; /* what broke meanwhile was the way to an earlier one */
 }
 
-struct client_file *client_file_new(struct client_inode *inode, uint64_t open_id)
+struct client_file *client_file_new(struct client_inode *inode, const struct meta_call *answer)
 {
     struct client_file *file = mem_zalloc(sizeof *file);
     file->client = inode->client;
     file->inode = inode;
-    file->open_id = open_id;
-    file_place(file);
+    file_place(file, answer);
     list_push_back(&file->client->files, &file->link);
     file->client->stats.open_files++;
     return file;
@@ -67,7 +64,7 @@ int client_open(struct client *client, const struct client_cred *cred, uint64_t 
     if (newest && client_inode_inline(inode) && meta.tail.bytes == attr->size)
         client_inode_inline_put(inode, meta.tail, asked_ns);
     meta_call_fini(&meta);
-    *ret_file = client_file_new(inode, meta.rep.open_id);
+    *ret_file = client_file_new(inode, &meta);
     return 0;
 }
 
@@ -95,6 +92,18 @@ int client_release(struct client_file *file)
     return result < 0 ? result : released;
 }
 
+static void file_place_by_map(struct client_file *file)
+{
+    const struct map_view *view = map_client_view(file->client->map);
+    const struct map_group *group = view ? map_view_of_ino(view, file->inode->ino) : NULL;
+    const struct map_node *node = group ? map_view_node(view, group->primary) : NULL;
+    if (!node)
+        return; /* nobody there: the next map will say */
+    file->group = group->id;
+    file->primary = node->id;
+    file->incarnation = node->incarnation;
+}
+
 static bool needs_reassert(const struct client_file *file)
 {
     if (file->reasserting)
@@ -112,14 +121,16 @@ static void reassert_one(struct client_file *file)
 {
     assert(!file->reasserting);
     file->reasserting = true;
-    file_place(file); /* before the call: what changes during it counts as new */
+    file->lost = false;
     struct meta_call meta = {.type = RPC_OPEN,
                              .req = {.ino = file->inode->ino, .flags = META_OPEN}};
     int result = meta_call(file->client, NULL, &meta);
     meta_call_fini(&meta);
     if (result == 0)
-        file->open_id = meta.rep.open_id;
+        file_place(file, &meta);
     else
+        file_place_by_map(file); /* not again before the next change */
+    if (result < 0)
         log_warn("client-reopen", "ino=%llx error=%s effect=\"open file is not registered\"",
                  (unsigned long long)file->inode->ino, error_name(result));
     file->reasserting = false;
