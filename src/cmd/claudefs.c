@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: MIT */
+/* The tool: finds the subcommand in one table and hands over to it. */
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "cmd/command.h"
+#include "cmd/demo.h"
+#include "cmd/files.h"
+#include "cmd/mount.h"
+#include "cmd/report.h"
+#include "cmd/session.h"
+#include "cmd/status.h"
+
+#define OPTIONS_END                                                                                \
+    {                                                                                              \
+        NULL, 0, NULL, NULL                                                                        \
+    }
+#define DEMO_DIR                                                                                   \
+    {                                                                                              \
+        "dir", 0, "DIR",                                                                           \
+            "where it lives (default $XDG_STATE_HOME/claudefs/demo or ~/.claudefs/demo)"           \
+    }
+
+static const struct command_option demo_up_options[] = {
+    {"nodes", 0, "N", "how many servers, 1 to 16 (default 3)"},
+    {"copies", 0, "N", "copies of everything, 1 to 3 (default 2)"},
+    {"size", 0, "SIZE", "size of each server's disk, a sparse file (default 8G)"},
+    DEMO_DIR,
+    {"mount", 0, "PATH", "where to mount (default DIR/mnt)"},
+    {"no-mount", 0, NULL, "do not mount: for machines without FUSE"},
+    OPTIONS_END,
+};
+static const struct command_option demo_kill_options[] = {
+    {"signal", 0, "NAME", "KILL (default), STOP, CONT or TERM"}, DEMO_DIR, OPTIONS_END};
+static const struct command_option demo_start_options[] = {DEMO_DIR, OPTIONS_END};
+static const struct command_option demo_down_options[] = {
+    {"wipe", 0, NULL, "also remove the cluster's files"}, DEMO_DIR, OPTIONS_END};
+static const struct command_option status_options[] = {
+    {"json", 0, NULL, "for programs"}, SESSION_OPTIONS, OPTIONS_END};
+static const struct command_option mount_options[] = {
+    {"options", 'o', "LIST", "mount options, separated by commas"},
+    {"foreground", 'f', NULL, "do not go to the background"},
+    {"log", 0, "PATH", "write the log there"},
+    {"pid-file", 0, "PATH", "write the background process's number and start time there"},
+    {"ready-fd", 0, "FD", "with --foreground: write \"ok\" to this pipe once it is usable"},
+    OPTIONS_END,
+};
+static const struct command_option umount_options[] = {
+    {"force", 0, NULL, "also while files are open; what is under way there fails"}, OPTIONS_END};
+static const struct command_option ls_options[] = {
+    {"long", 'l', NULL, "mode, links, owner, size and time too"}, SESSION_OPTIONS, OPTIONS_END};
+static const struct command_option recursive_options[] = {
+    {"recursive", 'r', NULL, "directories with all they hold"}, SESSION_OPTIONS, OPTIONS_END};
+static const struct command_option mkdir_options[] = {
+    {"parents", 'p', NULL, "make missing parents too; no error if it exists"},
+    SESSION_OPTIONS,
+    OPTIONS_END,
+};
+static const struct command_option session_options[] = {SESSION_OPTIONS, OPTIONS_END};
+
+static const struct command commands[] = {
+    {"demo up", "", "Start a cluster on this machine, mount it, say what to try",
+     "Servers are processes on loopback ports, their disks sparse files under DIR. A cluster that\n"
+     "was put down is started again as it was.",
+     "claudefs demo up --nodes 3 --copies 2", demo_up_options, 0, 0, command_demo_up},
+    {"demo kill", "N", "Send a signal to one of the servers", NULL,
+     "claudefs demo kill 2 --signal STOP", demo_kill_options, 1, 1, command_demo_kill},
+    {"demo start", "N", "Start a server that was killed", NULL, "claudefs demo start 2",
+     demo_start_options, 1, 1, command_demo_start},
+    {"demo down", "", "Unmount and stop all servers", NULL, "claudefs demo down --wipe",
+     demo_down_options, 0, 0, command_demo_down},
+    {"status", "", "Show the health of a cluster",
+     "The exit code is 0 (ok), 1 (warn: works, but something is to be looked at) or 2 (error).",
+     "claudefs status --json", status_options, 0, 0, command_status},
+    {"mount", "ADDR[,ADDR...] PATH", "Mount a cluster",
+     "Any of its nodes will do as ADDR. Returns when the mount is usable. Mount options: ro,\n"
+     "noatime, nodev, nosuid, noexec, relatime, allow_other, io_timeout=TIME, hard,\n"
+     "attr_timeout=TIME; nofail, _netdev, auto, noauto, user, x-* are accepted for fstab.",
+     "claudefs mount 127.0.0.1:20001 /mnt/cfs -o io_timeout=30s", mount_options, 2, 2,
+     command_mount},
+    {"umount", "PATH", "Unmount", NULL, "claudefs umount /mnt/cfs", umount_options, 1, 1,
+     command_umount},
+    {"ls", "cfs:/PATH...", "List directories", NULL, "claudefs ls -l cfs:/", ls_options, 1, -1,
+     command_ls},
+    {"stat", "cfs:/PATH...", "Show attributes", NULL, "claudefs stat cfs:/file", session_options, 1,
+     -1, command_stat},
+    {"cat", "cfs:/PATH...", "Write files to standard output", NULL, "claudefs cat cfs:/file",
+     session_options, 1, -1, command_cat},
+    {"cp", "SOURCE... TARGET", "Copy into, out of or within the cluster",
+     "Paths in the cluster are written cfs:/path, others are local. Modes and times are kept.\n"
+     "Shows progress on a terminal.",
+     "claudefs cp -r /usr/include cfs:/", recursive_options, 2, -1, command_cp},
+    {"mv", "cfs:/SOURCE... cfs:/TARGET", "Rename", NULL, "claudefs mv cfs:/a cfs:/b",
+     session_options, 2, -1, command_mv},
+    {"rm", "cfs:/PATH...", "Remove files, with -r directories", NULL, "claudefs rm -r cfs:/include",
+     recursive_options, 1, -1, command_rm},
+    {"mkdir", "cfs:/PATH...", "Make directories", NULL, "claudefs mkdir -p cfs:/a/b/c",
+     mkdir_options, 1, -1, command_mkdir},
+};
+
+static void print_overview(FILE *out)
+{
+    fprintf(out, "usage: claudefs COMMAND [OPTIONS] [ARGUMENTS]\n\n");
+    for (size_t i = 0; i < ARRAY_COUNT(commands); i++)
+        fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].summary);
+    fprintf(out, "\n\"claudefs COMMAND --help\" says more. First time here: claudefs demo up\n");
+}
+
+/* The command that argv begins with; *ret_words: how many words name it. */
+static const struct command *find(int argc, char **argv, int *ret_words)
+{
+    for (size_t i = 0; i < ARRAY_COUNT(commands); i++) {
+        const char *name = commands[i].name;
+        const char *space = strchr(name, ' ');
+        size_t first = space ? (size_t)(space - name) : strlen(name);
+        if (strlen(argv[1]) != first || strncmp(name, argv[1], first) != 0)
+            continue;
+        if (!space || (argc > 2 && strcmp(space + 1, argv[2]) == 0)) {
+            *ret_words = space ? 2 : 1;
+            return &commands[i];
+        }
+    }
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    int words = 1;
+    if (argc < 2) {
+        print_overview(stderr);
+        return EX_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+        strcmp(argv[1], "help") == 0) {
+        print_overview(stdout);
+        return EX_OK;
+    }
+    const struct command *command = find(argc, argv, &words);
+    if (!command) {
+        bool is_demo = strcmp(argv[1], "demo") == 0;
+        return report_error(
+            EX_USAGE,
+            &(struct report){
+                .what = is_demo ? report_text("demo: what with it? up, kill, start or down")
+                                : report_text("there is no command '%s'", argv[1]),
+                .fix = is_demo ? "claudefs demo up --help" : "claudefs --help lists all"});
+    }
+    return command_run("claudefs", command, argc - words, argv + words);
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+#include "cmd/demo_nodes.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "cmd/mount.h"
+#include "cmd/report.h"
+
+enum {
+    READY_TIMEOUT_MS = 20000, /* recovery of a large journal included */
+    STOP_TIMEOUT_MS = 5000,
+    UNMOUNT_TIMEOUT_MS = 3000,
+};
+
+static const char memory_budget[] = "512M";
+
+void demo_node_process(const struct demo *demo, uint32_t node, struct process *ret_process)
+{
+    process_read(demo_node_path(demo, node, "pid"), ret_process);
+}
+
+/* ---- start ---------------------------------------------------------------------------------- */
+
+static int spawn_server(const struct demo *demo, const struct demo_node *node,
+                        struct process_ready *ready)
+{
+    char dir[DEMO_PATH_MAX];
+    int result = process_program_dir(dir, sizeof dir);
+    if (result == 0)
+        result = process_ready_open(ready);
+    if (result < 0)
+        return result;
+    char cluster[37];
+    uuid_print(&demo->cluster, cluster);
+    const char *argv[] = {report_text("%s/claudefsd", dir),
+                          "--cluster",
+                          cluster,
+                          "--node",
+                          report_text("%u", node->id),
+                          "--disk",
+                          demo_node_path(demo, node->id, "disk"),
+                          "--memory",
+                          memory_budget,
+                          "--ready-fd",
+                          report_text("%d", ready->write_fd),
+                          NULL};
+    const struct process_spawn spawn = {
+        .argv = (char *const *)(uintptr_t)argv, /* execv takes them as constants in all but type */
+        .log_path = demo_node_path(demo, node->id, "log"),
+        .ready_write_fd = ready->write_fd,
+    };
+    int pid = process_spawn(&spawn);
+    if (pid < 0) {
+        process_ready_say(ready->write_fd, "");
+        close(ready->read_fd);
+        return pid;
+    }
+    result = process_write(demo_node_path(demo, node->id, "pid"), pid);
+    /* A process that has already ended is told apart by its silence on the pipe. */
+    return result == -ESRCH ? 0 : result;
+}
+
+static int not_started(const struct demo *demo, const struct demo_node *node, const char *why)
+{
+    return report_error(
+        EX_UNAVAILABLE,
+        &(struct report){.what = report_text("cannot start %s", node->name),
+                         .where = demo_node_path(demo, node->id, ""),
+                         .why = why,
+                         .effect = "the cluster runs without it as far as the copies allow",
+                         .fix = report_text("read %s, then: claudefs demo start %u --dir %s",
+                                            demo_node_path(demo, node->id, "log"), node->id,
+                                            demo->dir)});
+}
+
+int demo_nodes_start(const struct demo *demo, const struct demo_node *only, uint32_t *ret_started)
+{
+    struct process_ready ready[DEMO_NODES_MAX];
+    bool waiting[DEMO_NODES_MAX] = {false};
+    uint32_t started = 0;
+    int exit_code = EX_OK;
+    for (uint32_t i = 0; i < demo->node_count; i++) {
+        const struct demo_node *node = &demo->nodes[i];
+        struct process process;
+        demo_node_process(demo, node->id, &process);
+        if ((only && only != node) || process.state != PROCESS_GONE)
+            continue;
+        int result = spawn_server(demo, node, &ready[i]);
+        if (result < 0)
+            exit_code = not_started(demo, node, strerror(-result));
+        else
+            waiting[i] = true;
+    }
+    for (uint32_t i = 0; i < demo->node_count; i++) {
+        char text[256];
+        if (!waiting[i])
+            continue;
+        started++;
+        if (!process_ready_wait(&ready[i], READY_TIMEOUT_MS, text, sizeof text))
+            exit_code =
+                not_started(demo, &demo->nodes[i], "it ended, or did not get ready in time");
+        else if (strcmp(text, "ok") != 0)
+            exit_code = not_started(demo, &demo->nodes[i], text);
+    }
+    if (ret_started)
+        *ret_started = started;
+    return exit_code;
+}
+
+/* ---- stop ----------------------------------------------------------------------------------- */
+
+int demo_nodes_stop(const struct demo *demo)
+{
+    struct process processes[DEMO_NODES_MAX];
+    int exit_code = EX_OK;
+    for (uint32_t i = 0; i < demo->node_count; i++) {
+        demo_node_process(demo, demo->nodes[i].id, &processes[i]);
+        if (processes[i].state != PROCESS_GONE)
+            (void)process_signal(&processes[i], /* gone meanwhile: as wanted */
+                                 processes[i].state == PROCESS_STOPPED ? SIGKILL : SIGTERM);
+    }
+    for (uint32_t i = 0; i < demo->node_count; i++) {
+        const char *pid_path = demo_node_path(demo, demo->nodes[i].id, "pid");
+        if (!process_wait_gone(&processes[i], STOP_TIMEOUT_MS))
+            (void)process_signal(&processes[i], SIGKILL); /* looked at below */
+        if (process_wait_gone(&processes[i], STOP_TIMEOUT_MS))
+            (void)unlink(pid_path); /* may not exist */
+        else
+            exit_code = report_error(
+                EX_SOFTWARE,
+                &(struct report){.what = report_text("cannot stop %s", demo->nodes[i].name),
+                                 .where = report_text("process %d", processes[i].pid),
+                                 .why = "it does not end even after SIGKILL (disk wait?)",
+                                 .effect = "its files are left in place",
+                                 .fix = "see /proc/PID/stack, then run: claudefs demo down"});
+    }
+    return exit_code;
+}
+
+/* ---- mount ---------------------------------------------------------------------------------- */
+
+int demo_mount(const struct demo *demo, const char *path)
+{
+    const struct mount_start start = {
+        .addresses = demo_addresses(demo),
+        .path = path,
+        .log_path = demo_path(demo, "mount.log"),
+        .pid_path = demo_path(demo, "mount.pid"),
+    };
+    return mount_start(&start);
+}
+
+int demo_unmount(const struct demo *demo)
+{
+    struct process process;
+    const char *pid_path = demo_path(demo, "mount.pid");
+    process_read(pid_path, &process);
+    int result = demo->mount[0] ? mount_end(demo->mount, MOUNT_END_ORDERLY) : 0;
+    if (result < 0 && result != -EINVAL && result != -ENOENT) {
+        fprintf(stderr,
+                "claudefs: %s: %s; it is detached, and files that are still open there fail\n",
+                demo->mount, strerror(-result));
+        result = mount_end(demo->mount, MOUNT_END_FORCE);
+    }
+    if (!process_wait_gone(&process, UNMOUNT_TIMEOUT_MS)) {
+        (void)process_signal(&process, SIGKILL); /* looked at below */
+        if (!process_wait_gone(&process, UNMOUNT_TIMEOUT_MS))
+            return report_error(
+                EX_SOFTWARE,
+                &(struct report){
+                    .what = "the mount's process does not end",
+                    .where = report_text("process %d, %s", process.pid, demo->mount),
+                    .fix = report_text("umount -f %s, then: claudefs demo down", demo->mount)});
+    }
+    (void)unlink(pid_path); /* may not exist */
+    return EX_OK;
+}

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/* Gathering a cluster's status.
+ *
+ * The newest map that any seed has names the nodes; each node is then asked for itself, all at
+ * once and with a short deadline, so that a stopped node delays the answer by a second at most.
+ * What is degraded or lost is read from the map (who is in sync); how much that is, from the
+ * members' own counts. */
+#include "cmd/status.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "base/assert.h"
+#include "base/errors.h"
+#include "base/mem.h"
+#include "cmd/process.h"
+#include "cmd/report.h"
+#include "cmd/status_internal.h"
+#include "map/map.h"
+#include "net/rpc.h"
+
+#define ASK_TIMEOUT_NS (800 * NS_PER_MS)
+#define WAIT_STEP_NS   (50 * NS_PER_MS)
+#define BLOCK_BYTES    4096u
+
+/* One question to one address, in a fiber of its own. */
+struct question {
+    struct gathering *gathering;
+    struct net_addr addr;
+    struct rpc_call call;
+    int result;
+};
+
+struct gathering {
+    struct rpc *rpc;
+    uint32_t open;
+    struct waitq done;
+};
+
+static void ask_fiber(void *arg)
+{
+    struct question *question = arg;
+    struct gathering *gathering = question->gathering;
+    question->call.deadline_ns = env_now_ns() + ASK_TIMEOUT_NS;
+    question->result = rpc_call(gathering->rpc, &question->addr, &question->call);
+    gathering->open--;
+    waitq_wake_all(&gathering->done);
+}
+
+static void ask_all(struct gathering *gathering, struct question *questions, uint32_t count)
+{
+    gathering->open = count;
+    for (uint32_t i = 0; i < count; i++) {
+        questions[i].gathering = gathering;
+        fiber_spawn("status-ask", ask_fiber, &questions[i]);
+    }
+    while (gathering->open > 0)
+        (void)waitq_wait(&gathering->done, 0); /* every question has a deadline */
+}
+
+static void add_reason(struct status_view *view, enum status_health health, const char *text)
+{
+    view->health = MAX(view->health, health);
+    if (view->reason_count < STATUS_REASONS_MAX)
+        view->reasons[view->reason_count++] = text;
+}
+
+/* ---- the map -------------------------------------------------------------------------------- */
+
+static struct map_view *gather_map(struct gathering *gathering, const struct session_seeds *seeds,
+                                   struct status_view *view)
+{
+    struct wire_map_get_req request = {.version = 0};
+    struct question questions[SESSION_SEEDS_MAX];
+    struct map_view *newest = NULL;
+    for (uint32_t i = 0; i < seeds->count; i++)
+        questions[i] = (struct question){.addr = seeds->addrs[i],
+                                         .call = {.type = RPC_MAP_GET, .body = &request}};
+    ask_all(gathering, questions, seeds->count);
+    for (uint32_t i = 0; i < seeds->count; i++) {
+        struct wire_map_get_rep reply;
+        struct slice tail;
+        struct map_view *map;
+        struct rpc_call *call = &questions[i].call;
+        if (questions[i].result >= 0 && rpc_reply_body(call, &reply, sizeof reply, &tail) &&
+            map_view_new(tail.data, (uint32_t)tail.bytes, &map) == 0) {
+            if (reply.leader)
+                view->leader = reply.leader;
+            if (!newest || map->header->version > newest->header->version) {
+                map_view_put(newest);
+                newest = map;
+            } else {
+                map_view_put(map);
+            }
+        }
+        rpc_call_fini(call);
+    }
+    return newest;
+}
+
+static void nodes_from_seeds(struct status_view *view, const struct session_seeds *seeds)
+{
+    for (uint32_t i = 0; i < seeds->count && i < STATUS_NODES_MAX; i++) {
+        struct status_node *node = &view->nodes[view->node_count++];
+        node->id = i + 1;
+        node->state = "unreachable";
+        snprintf(node->name, sizeof node->name, "node%u", i + 1);
+        net_addr_print(&seeds->addrs[i], node->addr);
+    }
+}
+
+/* ---- the nodes ------------------------------------------------------------------------------ */
+
+static void take_tail(struct status_view *view, struct status_node *node, struct slice tail,
+                      uint64_t *group_bytes)
+{
+    struct reader reader;
+    reader_init(&reader, tail.data, tail.bytes);
+    for (uint32_t i = 0; i < node->reply.group_count; i++) {
+        struct wire_status_group group;
+        reader_copy(&reader, &group, sizeof group);
+        if (!reader_ok(&reader))
+            return;
+        if (group.group < MAP_GROUPS_MAX)
+            group_bytes[group.group] = MAX(group_bytes[group.group], group.bytes);
+        if (group.state == 2 && view->job_count < STATUS_ROWS_MAX)
+            view->jobs[view->job_count++] = (struct status_job){node->id, group};
+    }
+    for (uint32_t i = 0; i < node->reply.client_count; i++) {
+        struct wire_status_client client;
+        reader_copy(&reader, &client, sizeof client);
+        if (!reader_ok(&reader))
+            return;
+        client.name[sizeof client.name - 1] = '\0';
+        bool known = false;
+        for (uint32_t j = 0; j < view->client_count; j++)
+            known = known || view->clients[j].session == client.session;
+        if (!known && client.session && client.name[0] && view->client_count < STATUS_ROWS_MAX)
+            view->clients[view->client_count++] = client;
+    }
+}
+
+static const char *state_of(const struct map_node *entry, const struct status_node *node)
+{
+    switch (entry->state) {
+    case MAP_NODE_UP:
+        if (!node->answered)
+            return "silent";
+        return node->reply.lease_valid ? "up" : "joining";
+    case MAP_NODE_NEW:
+        return node->answered ? "joining" : "new";
+    default:
+        return node->answered ? "joining" : "down";
+    }
+}
+
+static void gather_nodes(struct gathering *gathering, const struct map_view *map,
+                         struct status_view *view, uint64_t *group_bytes)
+{
+    struct wire_status_req request = {0};
+    uint32_t count = MIN(map->header->node_count, (uint32_t)STATUS_NODES_MAX);
+    struct question *questions = mem_zalloc(count * sizeof *questions);
+    for (uint32_t i = 0; i < count; i++) {
+        map_node_addr(&map->nodes[i], &questions[i].addr);
+        questions[i].call = (struct rpc_call){.type = RPC_STATUS, .body = &request};
+    }
+    ask_all(gathering, questions, count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct status_node *node = &view->nodes[view->node_count++];
+        struct slice tail;
+        struct rpc_call *call = &questions[i].call;
+        *node = (struct status_node){.id = map->nodes[i].id, .voter = map->nodes[i].voter};
+        memcpy(node->name, map->nodes[i].name, sizeof node->name - 1);
+        net_addr_print(&questions[i].addr, node->addr);
+        node->answered = questions[i].result >= 0 &&
+                         rpc_reply_body(call, &node->reply, sizeof node->reply, &tail);
+        if (node->answered)
+            take_tail(view, node, tail, group_bytes);
+        else
+            node->reply = (struct wire_status_rep){.size_bytes = map->nodes[i].size_bytes};
+        node->state = state_of(&map->nodes[i], node);
+        rpc_call_fini(call);
+    }
+    mem_free(questions);
+}
+
+/* ---- judgement ------------------------------------------------------------------------------ */
+
+static void judge_groups(struct status_view *view, const struct map_view *map,
+                         const uint64_t *group_bytes)
+{
+    struct status_protect *protect = &view->protect;
+    for (uint32_t i = 0; i < map->header->group_count; i++) {
+        const struct map_group *group = &map->groups[i];
+        uint32_t in_sync = map_group_in_sync_count(group);
+        uint64_t bytes = group->id < MAP_GROUPS_MAX ? group_bytes[group->id] : 0;
+        if (in_sync == 0 || group->primary == 0) {
+            protect->lost_groups++;
+            protect->lost_bytes += bytes;
+        } else if (in_sync < view->wanted_copies) {
+            protect->degraded_groups++;
+            protect->degraded_bytes += bytes;
+        } else {
+            protect->full_groups++;
+            protect->full_bytes += bytes;
+        }
+    }
+    if (protect->lost_groups)
+        add_reason(view, STATUS_ERROR,
+                   report_text("%u of %u groups have no copy that can serve", protect->lost_groups,
+                               map->header->group_count));
+    if (protect->degraded_groups)
+        add_reason(view, STATUS_WARN,
+                   report_text("%u of %u groups have fewer than %u copies",
+                               protect->degraded_groups, map->header->group_count,
+                               view->wanted_copies));
+}
+
+static void judge_nodes(struct status_view *view)
+{
+    for (uint32_t i = 0; i < view->node_count; i++) {
+        const struct status_node *node = &view->nodes[i];
+        const struct wire_status_rep *reply = &node->reply;
+        if (strcmp(node->state, "up") != 0)
+            add_reason(view, STATUS_WARN, report_text("%s is %s", node->name, node->state));
+        if (reply->data_losses) {
+            view->protect.lost_bytes += reply->data_losses * BLOCK_BYTES;
+            add_reason(view, STATUS_ERROR,
+                       report_text("%s: %llu blocks have no good copy (its log names the files)",
+                                   node->name, (unsigned long long)reply->data_losses));
+        }
+        if (reply->data_errors > reply->data_repairs + reply->data_losses ||
+            reply->node_errors > reply->node_repairs)
+            add_reason(view, STATUS_WARN,
+                       report_text("%s: damage found that is not repaired yet", node->name));
+    }
+    if (!view->leader)
+        add_reason(view, STATUS_ERROR, "the map group has no leader");
+}
+
+void status_gather(const struct session_seeds *seeds, struct status_view *ret_view)
+{
+    struct rpc_identity identity = {.session = env_entropy_u64() | 1};
+    struct gathering gathering = {.rpc = rpc_new(&identity)};
+    uint64_t *group_bytes = mem_zalloc(MAP_GROUPS_MAX * sizeof *group_bytes);
+    waitq_init(&gathering.done);
+    *ret_view = (struct status_view){.addresses = seeds->text};
+    struct map_view *map = gather_map(&gathering, seeds, ret_view);
+    if (map) {
+        ret_view->has_map = true;
+        ret_view->map = *map->header;
+        ret_view->wanted_copies = MIN(map->header->copies, map->header->node_count);
+        gather_nodes(&gathering, map, ret_view, group_bytes);
+        judge_groups(ret_view, map, group_bytes);
+        judge_nodes(ret_view);
+        map_view_put(map);
+    } else {
+        nodes_from_seeds(ret_view, seeds);
+        add_reason(ret_view, STATUS_ERROR,
+                   "no node answers: none is running, or the network is cut");
+    }
+    mem_free(group_bytes);
+}
+
+void status_add_demo(struct status_view *view, const struct demo *demo)
+{
+    for (uint32_t i = 0; i < view->node_count; i++) {
+        struct status_node *node = &view->nodes[i];
+        struct process process;
+        process_read(demo_node_path(demo, node->id, "pid"), &process);
+        if (!node->answered && process.state != PROCESS_GONE)
+            node->reply.pid = (uint32_t)process.pid;
+        if (process.state == PROCESS_STOPPED)
+            node->note = report_text("stopped: claudefs demo kill %u --signal CONT", node->id);
+        else if (process.state == PROCESS_GONE)
+            node->note = report_text("not running: claudefs demo start %u", node->id);
+        if (!view->has_map && i < demo->node_count)
+            node->reply.size_bytes = demo->size_bytes;
+    }
+}
+
+/* ---- commands ------------------------------------------------------------------------------- */
+
+struct status_job_context {
+    const struct session_seeds *seeds;
+    struct status_view *view;
+    uint64_t timeout_ms; /* 0: ask once */
+};
+
+static int gather_fiber(void *context)
+{
+    struct status_job_context *job = context;
+    uint64_t deadline_ns = env_now_ns() + job->timeout_ms * NS_PER_MS;
+    for (;;) {
+        status_gather(job->seeds, job->view);
+        if (job->view->health == STATUS_OK || env_now_ns() >= deadline_ns)
+            return 0;
+        fiber_sleep(WAIT_STEP_NS);
+    }
+}
+
+/* The view, or NULL after a report (the exit code is in ret_exit_code then). */
+static struct status_view *gather(const char *addresses, uint64_t timeout_ms, int *ret_exit_code)
+{
+    struct session_seeds seeds;
+    if (session_parse_seeds(addresses, &seeds) < 0) {
+        *ret_exit_code =
+            report_error(EX_USAGE, &(struct report){.what = "not a list of addresses",
+                                                    .where = addresses,
+                                                    .fix = "write HOST:PORT[,HOST:PORT...]"});
+        return NULL;
+    }
+    struct status_job_context job = {&seeds, mem_zalloc(sizeof *job.view), timeout_ms};
+    int result = session_run("status", gather_fiber, &job);
+    job.view->addresses = addresses;
+    if (result == 0)
+        return job.view;
+    *ret_exit_code =
+        report_error(report_exit_code(result), &(struct report){.what = "cannot ask the nodes",
+                                                                .where = addresses,
+                                                                .why = error_text(result)});
+    mem_free(job.view);
+    return NULL;
+}
+
+int status_wait_usable(const char *addresses, uint64_t timeout_ms)
+{
+    int exit_code;
+    struct status_view *view = gather(addresses, timeout_ms, &exit_code);
+    if (!view)
+        return exit_code;
+    exit_code = EX_OK;
+    if (view->health == STATUS_ERROR)
+        exit_code = report_error(
+            EX_UNAVAILABLE, &(struct report){.what = "the cluster does not get ready",
+                                             .where = addresses,
+                                             .why = view->reasons[0],
+                                             .effect = "its processes are left running",
+                                             .fix = "see: claudefs status, and the nodes' logs"});
+    mem_free(view);
+    return exit_code;
+}
+
+int status_show(const char *addresses, const struct demo *demo)
+{
+    int exit_code;
+    struct status_view *view = gather(addresses, 0, &exit_code);
+    if (!view)
+        return STATUS_ERROR;
+    if (demo)
+        status_add_demo(view, demo);
+    status_print_text(view);
+    enum status_health health = view->health;
+    mem_free(view);
+    return health;
+}
+
+int command_status(const struct command_line *line)
+{
+    struct demo demo;
+    const char *addresses = command_value(line, "cluster");
+    bool is_demo = addresses == NULL;
+    int exit_code;
+    if (is_demo) {
+        if (demo_dir_require(command_value(line, "dir"), &demo) != EX_OK)
+            return STATUS_ERROR;
+        addresses = demo_addresses(&demo);
+    }
+    struct status_view *view = gather(addresses, 0, &exit_code);
+    if (!view)
+        return STATUS_ERROR;
+    if (is_demo)
+        status_add_demo(view, &demo);
+    if (command_flag(line, "json"))
+        status_print_json(view);
+    else
+        status_print_text(view);
+    enum status_health health = view->health;
+    mem_free(view);
+    return health;
+}
