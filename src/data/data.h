@@ -24,16 +24,29 @@ void data_service_counters(const struct data_service *service, struct data_count
 /* Name an inode in log lines ("path or ino"); set by node once meta can answer. May be NULL. */
 typedef may_yield void (*data_name_fn)(void *context, uint64_t ino, char *text, uint32_t bytes);
 void data_service_set_namer(struct data_service *service, data_name_fn fn, void *context);
+/* The extent under owner_key was found damaged (struct store_log_ops.damaged): it is looked at, and
+ * repaired from another member, in the background. Never yields; other keys are ignored. */
+void data_service_damaged(struct data_service *service, struct slice owner_key);
 
 /* ---- for callers on a node that is not a client (meta: truncate, spill, delete) ------------- */
 
-/* One OBJ_ call with routing by the map, retried until deadline. payload may be empty. For
- * OBJ_WRITE the CRCs are computed here. 0 or an error. */
-may_yield must_check int data_call(struct rpc *rpc, struct map_client *map, enum rpc_type type,
-                                   uint64_t ino, uint32_t index, uint32_t offset, uint32_t bytes,
-                                   struct buf_slice payload, uint64_t deadline_ns);
-/* Remove the data of ino from (index, offset) on, in all data groups concerned; size: the file's
- * size so far, which bounds the work. */
+struct data_request {
+    enum rpc_type type; /* OBJ_WRITE, OBJ_PUNCH, OBJ_SYNC, OBJ_TRUNCATE */
+    uint32_t index;
+    uint64_t ino;
+    uint32_t offset;
+    uint32_t bytes;
+};
+/* One OBJ_ call to the group of the object, with routing by the map, retried until deadline_ns.
+ * payload may be empty; for OBJ_WRITE it has request.bytes, and the CRCs are computed here.
+ * 0, -ERR_TIMED_OUT, or the primary's final answer (-ERR_NO_SPACE, -ERR_CORRUPT_DATA, -EINVAL). */
+may_yield must_check int data_call(struct rpc *rpc, struct map_client *map,
+                                   const struct data_request *request, struct buf_slice payload,
+                                   uint64_t deadline_ns);
+/* Remove the data of ino from from_offset on, in all data groups concerned; size: the file's size
+ * so far, which bounds the work: objects that begin at or behind it are not looked for. The block
+ * that from_offset lies in is zeroed behind it. May be cut short by an error: call again. Errors as
+ * data_call. */
 may_yield must_check int data_truncate_file(struct rpc *rpc, struct map_client *map, uint64_t ino,
                                             uint64_t from_offset, uint64_t size,
                                             uint64_t deadline_ns);

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/* OBJ_TRUNCATE and OBJ_PUNCH: blocks that are covered go, edges become zeroes.
+ *
+ * A record clears at most CUT_ROWS_MAX rows, so that applying one stays short; the removal of much
+ * is a sequence of records and not atomic: whoever asked for it asks again if it was cut short. */
+#include "data/data_internal.h"
+
+#include "base/crc32c.h"
+
+enum { CUT_ROWS_MAX = 512 };
+
+static void io_set(struct data_io *io, const struct data_change *change, uint64_t first)
+{
+    io->group = change->dg->id;
+    io->ino = change->ino;
+    io->first = first;
+    io->blocks = 1;
+    io->data = NULL;
+}
+
+/* Zero the bytes [from, to) of the block at position, unless it is a hole. */
+static int zero_part(struct data_change *change, struct data_io *io, uint64_t position,
+                     uint32_t from, uint32_t to)
+{
+    assert(from < to && to <= DATA_BLOCK_BYTES);
+    io_set(io, change, position);
+    struct buf *buf = buf_new(DATA_BLOCK_BYTES);
+    io->data = buf->data;
+    int result = data_read(change->service, io);
+    if (result == 0 && data_io_used(io) > 0) {
+        memset(buf->data + from, 0, to - from);
+        uint32_t crc = crc32c(0, buf->data, DATA_BLOCK_BYTES);
+        result =
+            data_append_write(change, position, (struct buf_slice){buf, 0, DATA_BLOCK_BYTES}, &crc);
+    }
+    buf_put(buf);
+    return result;
+}
+
+static int cut_blocks(struct data_change *change, struct data_io *io, uint64_t first, uint64_t end)
+{
+    while (first < end) {
+        uint64_t reached;
+        io_set(io, change, first);
+        int rows = data_look_cut(change->service, io, end, CUT_ROWS_MAX, &reached);
+        if (rows <= 0)
+            return rows;
+        int result = data_append_cut(change, first, reached);
+        if (result < 0)
+            return result;
+        first = reached;
+    }
+    return 0;
+}
+
+static int truncate_object(struct data_service *service, const struct rpc_request *request)
+{
+    const struct wire_obj_req *body = request->body;
+    if (body->offset > OBJECT_BYTES)
+        return -EINVAL;
+    uint64_t first = data_position(body->index, body->offset / DATA_BLOCK_BYTES);
+    uint32_t edge = body->offset % DATA_BLOCK_BYTES;
+    if (first >= DATA_POSITION_END)
+        return 0;
+    struct data_change change;
+    int result = data_change_begin(service, request, first, DATA_POSITION_END, &change);
+    if (result < 0)
+        return result;
+    struct data_io *io = data_io_take(service);
+    if (edge != 0)
+        result = zero_part(&change, io, first++, edge, DATA_BLOCK_BYTES);
+    if (result == 0)
+        result = cut_blocks(&change, io, first, DATA_POSITION_END);
+    data_io_give(service, io);
+    data_change_end(&change);
+    return result;
+}
+
+static int punch_range(struct data_change *change, struct data_io *io,
+                       const struct wire_obj_req *body)
+{
+    uint32_t end = body->offset + body->bytes;
+    uint32_t from = body->offset % DATA_BLOCK_BYTES;
+    uint32_t to = end % DATA_BLOCK_BYTES;
+    uint64_t first = data_position(body->index, body->offset / DATA_BLOCK_BYTES);
+    uint64_t last = data_position(body->index, end / DATA_BLOCK_BYTES); /* that of the end edge */
+    if (first == last)
+        return zero_part(change, io, first, from, to);
+    int result = 0;
+    if (from != 0)
+        result = zero_part(change, io, first++, from, DATA_BLOCK_BYTES);
+    if (result == 0 && to != 0)
+        result = zero_part(change, io, last, 0, to);
+    return result < 0 ? result : cut_blocks(change, io, first, last);
+}
+
+static int punch_object(struct data_service *service, const struct rpc_request *request)
+{
+    const struct wire_obj_req *body = request->body;
+    if (body->bytes == 0 || body->offset >= OBJECT_BYTES ||
+        body->bytes > OBJECT_BYTES - body->offset)
+        return -EINVAL;
+    uint64_t first = data_position(body->index, body->offset / DATA_BLOCK_BYTES);
+    uint32_t end_block = (uint32_t)div_up(body->offset + body->bytes, DATA_BLOCK_BYTES);
+    struct data_change change;
+    int result = data_change_begin(service, request, first,
+                                   data_position(body->index, 0) + end_block, &change);
+    if (result < 0)
+        return result;
+    struct data_io *io = data_io_take(service);
+    result = punch_range(&change, io, body);
+    data_io_give(service, io);
+    data_change_end(&change);
+    return result;
+}
+
+static void reply(struct rpc_request *request, int result)
+{
+    const struct wire_obj_truncate_rep body = {0};
+    rpc_reply(request, result, result < 0 ? NULL : &body, (struct slice){0}, (struct buf_slice){0});
+}
+
+void data_serve_truncate(struct data_service *service, struct rpc_request *request)
+{
+    reply(request, truncate_object(service, request));
+}
+
+void data_serve_punch(struct data_service *service, struct rpc_request *request)
+{
+    reply(request, punch_object(service, request));
+}

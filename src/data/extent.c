@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+#include "data/extent.h"
+
+_Static_assert((int)DATA_EXTENT_BLOCKS_MAX == (int)STORE_EXTENT_BLOCKS_MAX,
+               "a row describes one extent");
+_Static_assert((int)DATA_BLOCK_BYTES == (int)STORE_BLOCK_BYTES, "blocks are the store's blocks");
+_Static_assert((int)DATA_VALUE_BYTES_MAX <= (int)STORE_VALUE_MAX, "rows fit");
+_Static_assert((int)DATA_TABLE_EXTENT < (int)STORE_TABLE_RESERVED,
+               "not one of the store's own tables");
+
+enum { KEY_TABLE_AT = 4, KEY_INO_AT = 5, KEY_INDEX_AT = 13, KEY_LAST_AT = 17 };
+
+struct data_key data_key_make(uint32_t group, uint64_t ino, uint64_t last)
+{
+    struct data_key key;
+    assert(group != STORE_GROUP_LOCAL);
+    assert(last < DATA_POSITION_END);
+    be32_store(key.bytes, group);
+    key.bytes[KEY_TABLE_AT] = DATA_TABLE_EXTENT;
+    be64_store(key.bytes + KEY_INO_AT, ino);
+    be32_store(key.bytes + KEY_INDEX_AT, (uint32_t)(last / DATA_OBJECT_BLOCKS));
+    be32_store(key.bytes + KEY_LAST_AT, (uint32_t)(last % DATA_OBJECT_BLOCKS));
+    return key;
+}
+
+struct data_key data_key_end(uint32_t group, uint64_t ino)
+{
+    /* No block number is that large, so the key sorts behind every run of the inode. */
+    struct data_key key = data_key_make(group, ino, DATA_POSITION_END - 1);
+    be32_store(key.bytes + KEY_LAST_AT, UINT32_MAX);
+    return key;
+}
+
+bool data_key_is(struct slice key)
+{
+    const uint8_t *bytes = key.data;
+    return key.bytes == DATA_KEY_BYTES && bytes[KEY_TABLE_AT] == DATA_TABLE_EXTENT &&
+           be32_load(bytes + KEY_LAST_AT) < DATA_OBJECT_BLOCKS;
+}
+
+uint32_t data_key_group(struct slice key)
+{
+    assert(key.bytes >= sizeof(uint32_t));
+    return be32_load(key.data);
+}
+
+uint64_t data_key_ino(struct slice key)
+{
+    assert(data_key_is(key));
+    return be64_load((const uint8_t *)key.data + KEY_INO_AT);
+}
+
+uint64_t data_key_last(struct slice key)
+{
+    const uint8_t *bytes = key.data;
+    assert(data_key_is(key));
+    return data_position(be32_load(bytes + KEY_INDEX_AT), be32_load(bytes + KEY_LAST_AT));
+}
+
+int data_row_parse(struct slice key, struct slice value, struct data_row *ret_row)
+{
+    struct disk_data_extent head;
+    if (!data_key_is(key) || value.bytes < sizeof head)
+        return -ERR_CORRUPT_DISK;
+    memcpy(&head, value.data, sizeof head);
+    uint64_t last = data_key_last(key);
+    if (head.blocks == 0 || head.blocks > DATA_EXTENT_BLOCKS_MAX || head.zero != 0 ||
+        value.bytes != sizeof head + head.blocks * sizeof(uint32_t))
+        return -ERR_CORRUPT_DISK;
+    if (last % DATA_OBJECT_BLOCKS + 1 < head.blocks)
+        return -ERR_CORRUPT_DISK;
+    *ret_row = (struct data_row){
+        .ino = data_key_ino(key),
+        .first = last + 1 - head.blocks,
+        .end = last + 1,
+        .extent = {head.block, head.blocks, 0},
+        .crcs = (const uint8_t *)value.data + sizeof head,
+    };
+    return 0;
+}
+
+void data_row_put(struct store_batch *batch, uint32_t group, const struct data_row *row)
+{
+    uint8_t value[DATA_VALUE_BYTES_MAX];
+    uint32_t blocks = row->extent.blocks;
+    struct disk_data_extent head = {row->extent.block, blocks, 0};
+    assert(blocks > 0 && blocks <= DATA_EXTENT_BLOCKS_MAX);
+    assert(row->end - row->first == blocks);
+    assert(row->first / DATA_OBJECT_BLOCKS == (row->end - 1) / DATA_OBJECT_BLOCKS);
+    memcpy(value, &head, sizeof head);
+    memcpy(value + sizeof head, row->crcs, blocks * sizeof(uint32_t));
+    struct data_key key = data_key_make(group, row->ino, row->end - 1);
+    store_batch_put(batch, data_key_slice(&key),
+                    slice_of(value, sizeof head + blocks * sizeof(uint32_t)));
+    store_batch_extent_add(batch, row->extent, data_key_slice(&key));
+}
+
+static bool write_is_valid(const struct disk_data_record *head,
+                           const struct store_log_record *record)
+{
+    if (head->blocks == 0 || head->blocks > DATA_WRITE_BLOCKS_MAX ||
+        head->end != head->first + head->blocks ||
+        record->payload.bytes != sizeof *head + head->blocks * sizeof(uint32_t))
+        return false;
+    if (head->first / DATA_OBJECT_BLOCKS != (head->end - 1) / DATA_OBJECT_BLOCKS)
+        return false;
+    uint64_t blocks = 0;
+    for (uint32_t i = 0; i < record->extent_count; i++) {
+        if (record->extents[i].blocks == 0 || record->extents[i].blocks > DATA_EXTENT_BLOCKS_MAX)
+            return false;
+        blocks += record->extents[i].blocks;
+    }
+    return blocks == head->blocks;
+}
+
+int data_record_parse(const struct store_log_record *record, struct data_record *ret_record)
+{
+    struct disk_data_record head;
+    if (record->payload.bytes < sizeof head)
+        return -ERR_CORRUPT_WIRE;
+    memcpy(&head, record->payload.data, sizeof head);
+    if (head.first >= head.end || head.end > DATA_POSITION_END)
+        return -ERR_CORRUPT_WIRE;
+    if (head.kind == DISK_DATA_WRITE) {
+        if (!write_is_valid(&head, record))
+            return -ERR_CORRUPT_WIRE;
+    } else if (head.kind == DISK_DATA_CUT) {
+        if (head.blocks != 0 || record->extent_count != 0 || record->payload.bytes != sizeof head)
+            return -ERR_CORRUPT_WIRE;
+    } else {
+        return -ERR_CORRUPT_WIRE;
+    }
+    *ret_record = (struct data_record){head, (const uint8_t *)record->payload.data + sizeof head};
+    return 0;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* Rows whose data go elsewhere: moved by the cleaner, or copied to another member by a scan. */
+#include "data/data_internal.h"
+
+#include "base/crc32c.h"
+
+static bool is_intact(const struct data_row *row, const uint8_t *data)
+{
+    for (uint32_t i = 0; i < row->extent.blocks; i++) {
+        const uint8_t *block = data + (size_t)i * DATA_BLOCK_BYTES;
+        if (crc32c(0, block, DATA_BLOCK_BYTES) != data_row_crc(row, i))
+            return false;
+    }
+    return true;
+}
+
+int data_move(void *context, struct slice owner_key, struct store_extent from,
+              struct store_extent to, const void *data, struct store_batch *batch)
+{
+    struct data_service *service = context;
+    struct data_found found;
+    assert(from.blocks == to.blocks);
+    if (!data_key_is(owner_key))
+        return -ENOENT;
+    int result = data_look_stable(service, owner_key, &found);
+    if (result < 0)
+        return result;
+    if (result == 0 || found.row.extent.block != from.block ||
+        found.row.extent.blocks != from.blocks)
+        return -ENOENT;
+    if (!is_intact(&found.row, data)) {
+        data_repair_queue(service, owner_key);
+        return -ERR_CORRUPT_DATA;
+    }
+    found.row.extent = to;
+    store_batch_extent_del(batch, from);
+    data_row_put(batch, data_key_group(owner_key), &found.row);
+    return 0;
+}
+
+bool data_extent_of(void *context, struct slice key, struct slice value,
+                    struct store_extent *ret_extent)
+{
+    struct data_row row;
+    (void)context;
+    if (data_row_parse(key, value, &row) < 0)
+        return false;
+    *ret_extent = row.extent;
+    return true;
+}
+
+void data_rebase(void *context, struct slice key, void *value, uint32_t value_bytes,
+                 struct store_extent extent)
+{
+    struct disk_data_extent head;
+    (void)context;
+    assert(data_key_is(key));
+    assert(value_bytes >= sizeof head);
+    memcpy(&head, value, sizeof head);
+    assert(head.blocks == extent.blocks);
+    head.block = extent.block;
+    memcpy(value, &head, sizeof head);
+}

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/* OBJ_ calls from a node that is not a client: by the map, again until the deadline. All of these
+ * requests may be executed twice, so a lost reply is no problem. */
+#include "data/data_internal.h"
+
+#include "base/crc32c.h"
+#include "base/mem.h"
+
+#define ATTEMPT_TIMEOUT_NS (5 * NS_PER_S)
+#define BACKOFF_MIN_NS     (2 * NS_PER_MS)
+#define BACKOFF_MAX_NS     (200 * NS_PER_MS)
+
+/* Where a request goes, and what it is. */
+struct routed {
+    struct rpc *rpc;
+    struct map_client *map;
+    enum rpc_type type;
+    uint32_t group;
+    struct wire_obj_req body;
+    struct slice tail;
+    struct buf_slice payload;
+    uint64_t deadline_ns;
+};
+
+static uint64_t sooner(uint64_t deadline_ns, uint64_t other_ns)
+{
+    return deadline_ns == 0 ? other_ns : MIN(deadline_ns, other_ns);
+}
+
+/* One attempt at the primary that the newest map names. */
+static int attempt(const struct routed *routed)
+{
+    const struct map_view *view = map_client_view(routed->map);
+    const struct map_group *group = view ? map_view_group(view, routed->group) : NULL;
+    const struct map_node *node =
+        group && group->primary ? map_view_node(view, group->primary) : NULL;
+    if (!node)
+        return -ERR_NOT_PRIMARY; /* none at the moment */
+    struct net_addr addr;
+    map_node_addr(node, &addr);
+    struct rpc_call call = {
+        .type = routed->type,
+        .group = group->id,
+        .epoch = group->epoch,
+        .body = &routed->body,
+        .tail = {routed->tail},
+        .payload = routed->payload,
+        .deadline_ns = sooner(routed->deadline_ns, env_now_ns() + ATTEMPT_TIMEOUT_NS),
+    };
+    int result = rpc_call(routed->rpc, &addr, &call);
+    rpc_call_fini(&call);
+    return result;
+}
+
+static int call_until_done(const struct routed *routed)
+{
+    uint64_t backoff_ns = BACKOFF_MIN_NS;
+    for (;;) {
+        const struct map_view *view = map_client_view(routed->map);
+        uint64_t version = view ? view->header->version : 0;
+        int result = attempt(routed);
+        if (result >= 0)
+            return 0;
+        enum retry_class class = error_retry_class(result);
+        if (class == RETRY_NEVER)
+            return result;
+        uint64_t now_ns = env_now_ns();
+        if (routed->deadline_ns != 0 && now_ns >= routed->deadline_ns)
+            return -ERR_TIMED_OUT;
+        uint64_t until_ns = sooner(routed->deadline_ns, now_ns + backoff_ns);
+        backoff_ns = MIN(backoff_ns * 2, BACKOFF_MAX_NS);
+        if (class == RETRY_LATER) {
+            fiber_sleep_until(until_ns);
+            continue;
+        }
+        map_client_poke(routed->map);
+        if (map_client_wait_newer(routed->map, version, until_ns) == 0)
+            backoff_ns = BACKOFF_MIN_NS;
+    }
+}
+
+/* The group of an object, once there is a map. 0 or -ERR_TIMED_OUT. */
+static int group_of(struct map_client *map, uint64_t ino, uint32_t index, uint64_t deadline_ns,
+                    uint32_t *ret_group)
+{
+    while (!map_client_view(map)) {
+        int result = map_client_wait_newer(map, 0, deadline_ns);
+        if (result < 0)
+            return result;
+    }
+    *ret_group = map_view_of_object(map_client_view(map), ino, index)->id;
+    return 0;
+}
+
+/* The checksums of payload, cut at block boundaries of the object. Returns how many. */
+static uint32_t checksum_fragments(uint32_t offset, const struct buf_slice *payload, uint32_t *crcs)
+{
+    uint32_t count = 0;
+    uint32_t at = 0;
+    while (at < payload->bytes) {
+        uint32_t room = DATA_BLOCK_BYTES - (offset + at) % DATA_BLOCK_BYTES;
+        uint32_t bytes = MIN(room, payload->bytes - at);
+        assert(count < DATA_WRITE_BLOCKS_MAX);
+        crcs[count++] = crc32c(0, buf_slice_data(payload) + at, bytes);
+        at += bytes;
+    }
+    return count;
+}
+
+int data_call(struct rpc *rpc, struct map_client *map, const struct data_request *request,
+              struct buf_slice payload, uint64_t deadline_ns)
+{
+    struct routed routed = {
+        .rpc = rpc,
+        .map = map,
+        .type = request->type,
+        .body = {.ino = request->ino,
+                 .index = request->index,
+                 .offset = request->offset,
+                 .bytes = request->bytes},
+        .payload = payload,
+        .deadline_ns = deadline_ns,
+    };
+    uint32_t crcs[DATA_WRITE_BLOCKS_MAX];
+    assert(payload.bytes <= DATA_IO_MAX);
+    if (payload.bytes > 0) {
+        uint32_t count = checksum_fragments(request->offset, &payload, crcs);
+        routed.tail = slice_of(crcs, count * sizeof crcs[0]);
+    }
+    int result = group_of(map, request->ino, request->index, deadline_ns, &routed.group);
+    return result < 0 ? result : call_until_done(&routed);
+}
+
+/* ---- removing a file's data ------------------------------------------------------------------ */
+
+/* Mark the groups of objects [first, last]; more objects than slots have all groups. */
+static void mark_groups(const struct map_view *view, uint64_t ino, uint32_t first, uint32_t last,
+                        bool *marked)
+{
+    uint32_t count = last - first;
+    assert(first <= last);
+    for (uint32_t i = 0; i < view->header->group_count; i++)
+        marked[i] = count >= MAP_DATA_SLOTS && view->groups[i].kind == MAP_GROUP_DATA;
+    for (uint32_t i = 0; i <= count && count < MAP_DATA_SLOTS; i++)
+        marked[map_view_of_object(view, ino, first + i) - view->groups] = true;
+}
+
+/* The groups that hold objects [first, last]: ids in groups (MAP_GROUPS_MAX of room). */
+static uint32_t groups_of(const struct map_view *view, uint64_t ino, uint32_t first, uint32_t last,
+                          uint32_t *groups)
+{
+    bool *marked = mem_alloc(view->header->group_count * sizeof *marked);
+    uint32_t count = 0;
+    mark_groups(view, ino, first, last, marked);
+    for (uint32_t i = 0; i < view->header->group_count; i++) {
+        if (marked[i])
+            groups[count++] = view->groups[i].id;
+    }
+    mem_free(marked);
+    assert(count > 0 && count <= MAP_GROUPS_MAX);
+    return count;
+}
+
+int data_truncate_file(struct rpc *rpc, struct map_client *map, uint64_t ino, uint64_t from_offset,
+                       uint64_t size, uint64_t deadline_ns)
+{
+    if (from_offset >= size)
+        return 0;
+    if ((size - 1) / OBJECT_BYTES > UINT32_MAX)
+        return -EFBIG;
+    uint32_t first = (uint32_t)(from_offset / OBJECT_BYTES);
+    uint32_t last = (uint32_t)((size - 1) / OBJECT_BYTES);
+    struct routed routed = {
+        .rpc = rpc,
+        .map = map,
+        .type = RPC_OBJ_TRUNCATE,
+        .body = {.ino = ino, .index = first, .offset = (uint32_t)(from_offset % OBJECT_BYTES)},
+        .deadline_ns = deadline_ns,
+    };
+    int result = group_of(map, ino, first, deadline_ns, &routed.group);
+    if (result < 0)
+        return result;
+    uint32_t *groups = mem_alloc(MAP_GROUPS_MAX * sizeof *groups);
+    uint32_t count = groups_of(map_client_view(map), ino, first, last, groups);
+    for (uint32_t i = 0; i < count && result == 0; i++) {
+        routed.group = groups[i];
+        result = call_until_done(&routed);
+    }
+    mem_free(groups);
+    return result;
+}
