@@ -109,7 +109,7 @@ void fuse_request_serve(struct fuse_request *request)
     const struct fuse_row *row = fuse_row(request->head.opcode);
     int result = row ? row->serve(request) : -ENOSYS;
     if (result >= 0 || request->replied)
-        return;
+        return; /* what came of the reply matters to handlers only */
     if (result == -EPROTO)
         log_warn("fuse-request", "opcode=%u bytes=%u effect=\"refused\"", request->head.opcode,
                  request->head.len);
@@ -131,9 +131,7 @@ static int send_reply(struct fuse_request *request, struct iovec *parts, int cou
     head.len = (uint32_t)bytes;
     request->replied = true;
     int64_t sent = request->device->writev(request->device, parts, count);
-    if (sent == -ENOENT || sent == -ENODEV)
-        return 0; /* the caller was killed, or the mount is over: nobody waits */
-    return sent < 0 ? (int)sent : 0;
+    return sent < 0 ? (int)sent : 0; /* ENOENT: nobody waits any more; ENODEV: the mount is over */
 }
 
 int fuse_reply(struct fuse_request *request, const void *data, uint32_t bytes)
