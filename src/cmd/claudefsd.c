@@ -46,11 +46,11 @@ static void fenced(void *context)
     struct server *server = context;
     log_info("server-restart", "why=\"fenced\"");
     (void)syscall(SYS_close_range, 3, ~0u, 0); /* 5.9 and later; what is left is close-on-exec */
-    execv("/proc/self/exe", (char *const *)(uintptr_t)server->argv); /* constants in all but type */
+    int result = process_exec("/proc/self/exe", server->argv);
     log_error("server-restart",
               "error=\"%s\" effect=\"this node does not run\" "
               "fix=\"start claudefsd again\"",
-              strerror(errno));
+              strerror(-result));
     _exit(EX_OSERR);
 }
 

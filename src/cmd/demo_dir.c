@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "cmd/demo_dir.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <jansson.h>
 #include <limits.h>
@@ -27,12 +28,12 @@ int uuid_parse(const char *text, struct format_uuid *ret_uuid)
 {
     struct format_uuid uuid;
     for (size_t i = 0; i < sizeof uuid.bytes; i++) {
-        unsigned value;
         if (*text == '-')
             text++;
-        if (strlen(text) < 2 || sscanf(text, "%2x", &value) != 1)
+        if (!isxdigit((unsigned char)text[0]) || !isxdigit((unsigned char)text[1]))
             return -EINVAL;
-        uuid.bytes[i] = (uint8_t)value;
+        const char digits[3] = {text[0], text[1], '\0'};
+        uuid.bytes[i] = (uint8_t)strtoul(digits, NULL, 16);
         text += 2;
     }
     if (*text != '\0')

@@ -51,7 +51,7 @@ static int spawn_server(const struct demo *demo, const struct demo_node *node,
                           report_text("%d", ready->write_fd),
                           NULL};
     const struct process_spawn spawn = {
-        .argv = (char *const *)(uintptr_t)argv, /* execv takes them as constants in all but type */
+        .argv = argv,
         .log_path = demo_node_path(demo, node->id, "log"),
         .ready_write_fd = ready->write_fd,
     };

@@ -28,7 +28,7 @@ static void mode_text(uint32_t mode, char text[11])
             text[0] = types[i].letter;
     }
     for (int i = 0; i < 9; i++)
-        text[1 + i] = mode & (0400u >> i) ? bits[i] : '-';
+        text[1 + i] = (mode & (0400u >> i)) != 0 ? bits[i] : '-';
     if (mode & S_ISUID)
         text[3] = mode & S_IXUSR ? 's' : 'S';
     if (mode & S_ISGID)

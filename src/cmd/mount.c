@@ -24,9 +24,9 @@ static void unescape(char *text)
 {
     char *out = text;
     for (const char *in = text; *in; out++) {
-        unsigned value;
-        if (*in == '\\' && sscanf(in + 1, "%3o", &value) == 1) {
-            *out = (char)value;
+        if (*in == '\\' && strlen(in) >= 4) {
+            const char digits[4] = {in[1], in[2], in[3], '\0'};
+            *out = (char)strtoul(digits, NULL, 8);
             in += 4;
         } else {
             *out = *in++;
@@ -88,7 +88,7 @@ static int spawn(const struct mount_start *start, struct process_ready *ready)
                           start->options,
                           NULL};
     const struct process_spawn spawn = {
-        .argv = (char *const *)(uintptr_t)argv, /* execv takes them as constants in all but type */
+        .argv = argv,
         .log_path = start->log_path ? start->log_path : "/dev/null",
         .ready_write_fd = ready->write_fd,
     };

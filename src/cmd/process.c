@@ -107,6 +107,16 @@ bool process_wait_gone(const struct process *process, uint64_t timeout_ms)
     }
 }
 
+int process_exec(const char *path, const char *const *argv)
+{
+    const union {
+        const char *const *ours;
+        char *const *theirs; /* execv changes nothing, its type is older than const */
+    } words = {.ours = argv};
+    execv(path, words.theirs);
+    return -errno;
+}
+
 static no_return void become(const struct process_spawn *spawn)
 {
     setsid();
@@ -119,8 +129,8 @@ static no_return void become(const struct process_spawn *spawn)
     dup2(log_fd, STDERR_FILENO);
     if (spawn->ready_write_fd >= 0)
         fcntl(spawn->ready_write_fd, F_SETFD, 0);
-    execv(spawn->argv[0], spawn->argv);
-    fprintf(stderr, "claudefs: cannot run %s: %s\n", spawn->argv[0], strerror(errno));
+    int result = process_exec(spawn->argv[0], spawn->argv);
+    fprintf(stderr, "claudefs: cannot run %s: %s\n", spawn->argv[0], strerror(-result));
     _exit(127);
 }
 
@@ -171,7 +181,7 @@ bool process_ready_wait(struct process_ready *ready, uint64_t timeout_ms, char *
 int process_ready_fd(const char *text)
 {
     struct stat status;
-    int fd = text ? atoi(text) : -1;
+    int fd = text ? (int)strtol(text, NULL, 10) : -1;
     if (fd <= STDERR_FILENO || fstat(fd, &status) < 0 || !S_ISFIFO(status.st_mode))
         return -1;
     fcntl(fd, F_SETFD, FD_CLOEXEC);

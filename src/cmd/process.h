@@ -30,12 +30,15 @@ int process_signal(const struct process *process, int signal_number);
 bool process_wait_gone(const struct process *process, uint64_t timeout_ms);
 
 struct process_spawn {
-    char *const *argv;    /* argv[0] is the file to run */
-    const char *log_path; /* standard output and error are appended here */
-    int ready_write_fd;   /* kept open in the child under this number, or -1 */
+    const char *const *argv; /* argv[0] is the file to run */
+    const char *log_path;    /* standard output and error are appended here */
+    int ready_write_fd;      /* kept open in the child under this number, or -1 */
 };
 /* Start a process in a session of its own. Returns its pid or -errno. */
 must_check int process_spawn(const struct process_spawn *spawn);
+
+/* execv(3). Returns -errno if the program cannot be run. */
+int process_exec(const char *path, const char *const *argv);
 
 /* A pipe by which a starting process says "ready" or how it failed. */
 struct process_ready {
