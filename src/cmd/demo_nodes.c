@@ -166,7 +166,7 @@ int demo_unmount(const struct demo *demo)
         fprintf(stderr,
                 "claudefs: %s: %s; it is detached, and files that are still open there fail\n",
                 demo->mount, strerror(-result));
-        result = mount_end(demo->mount, MOUNT_END_FORCE);
+        (void)mount_end(demo->mount, MOUNT_END_FORCE); /* seen below: its process ends */
     }
     if (!process_wait_gone(&process, UNMOUNT_TIMEOUT_MS)) {
         (void)process_signal(&process, SIGKILL); /* looked at below */

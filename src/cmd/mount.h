@@ -21,7 +21,7 @@ enum mount_end {
     MOUNT_END_FORCE,   /* whatever is under way there fails */
 };
 /* 0, -EINVAL or -ENOENT (nothing is mounted there), -EBUSY, -EPERM. */
-must_check int mount_end(const char *path, enum mount_end how);
+int mount_end(const char *path, enum mount_end how);
 /* Is a ClaudeFS mounted at path? Does not touch the mount itself. */
 bool mount_present(const char *path);
 
