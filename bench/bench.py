@@ -19,6 +19,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "test", "system"))
+sys.dont_write_bytecode = True
 from cluster import BUILD, Cluster, cpu_ns  # noqa: E402
 
 FSBENCH = os.path.join(BUILD, "bench", "fsbench")

@@ -176,16 +176,17 @@ static int mount_it(const struct command_line *line, struct demo *demo)
 static void print_next(const struct demo *demo, bool is_default)
 {
     const char *dir = is_default ? "" : report_text(" --dir %s", demo->dir);
+    const char *name = process_program_name();
     printf("\ntry next:\n");
     if (demo->mount[0] && mount_present(demo->mount))
         printf("  cp -a /usr/include %s/        work in it as in any directory\n", demo->mount);
     else
-        printf("  claudefs cp -r /usr/include cfs:/%s\n", dir);
-    printf("  claudefs demo kill 2%s     a node dies; nothing is lost, nothing stops for long\n"
-           "  claudefs status%s\n"
-           "  claudefs demo start 2%s    it comes back and catches up\n"
-           "  claudefs demo down%s       stop all; --wipe removes every trace\n",
-           dir, dir, dir, dir);
+        printf("  %s cp -r /usr/include cfs:/%s\n", name, dir);
+    printf("  %s demo kill 2%s     a node dies; nothing is lost, nothing stops for long\n"
+           "  %s status%s\n"
+           "  %s demo start 2%s    it comes back and catches up\n"
+           "  %s demo down%s       stop all; --wipe removes every trace\n",
+           name, dir, name, dir, name, dir, name, dir);
 }
 
 int command_demo_up(const struct command_line *line)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "cmd/report.h"
 
 enum { POLL_INTERVAL_MS = 5 };
 
@@ -206,6 +208,25 @@ int process_program_dir(char *path, size_t bytes)
     assert(slash);
     *slash = '\0';
     return 0;
+}
+
+const char *process_program_name(void)
+{
+    char dir[PATH_MAX];
+    char here[PATH_MAX];
+    if (process_program_dir(dir, sizeof dir) < 0)
+        return "claudefs";
+    size_t bytes = strlen(dir);
+    for (const char *path = getenv("PATH"); path && *path;) {
+        size_t part = strcspn(path, ":");
+        if (part == bytes && strncmp(path, dir, part) == 0)
+            return "claudefs";
+        path += part + (path[part] == ':');
+    }
+    bytes = getcwd(here, sizeof here) ? strlen(here) : 0;
+    if (bytes > 1 && strncmp(dir, here, bytes) == 0 && dir[bytes] == '/')
+        return report_text("%s/claudefs", dir + bytes + 1);
+    return report_text("%s/claudefs", dir);
 }
 
 uint64_t process_now_ms(void)

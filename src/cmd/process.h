@@ -58,6 +58,9 @@ void process_ready_say(int fd, const char *text);
 
 /* The directory of the running program, where its sister programs are. 0 or -errno. */
 must_check int process_program_dir(char *path, size_t bytes);
+/* How the user calls the running program: "claudefs" if that is found in PATH, else its path. Lives
+ * as long as the program. */
+const char *process_program_name(void);
 uint64_t process_now_ms(void);
 void process_sleep_ms(uint64_t ms);
 

@@ -2,13 +2,14 @@
 """Flipped bits on disks: reads stay right, the damage is counted and repaired; where both copies
 are damaged, that range and nothing else is EIO, named in the log.
 
-Places on the disks are found by patterns in files' data and names: they are stored as they are.
+Data is found on the disks by a pattern in it, metadata by walking the tree from the superblock.
 """
 import errno
 import os
+import struct
 
 import cluster
-from cluster import Cluster, check, note, say, wait_for
+from cluster import Cluster, check, note, wait_for
 
 BLOCK = 4096
 
@@ -134,12 +135,12 @@ def try_metadata(demo):
     demo.down()
     flipped = 0
     for node in demo.nodes():
-        offsets = find_all(demo.disk(node), b"METADATA-01000-marker")
-        say(f"node{node}: name at {[hex(x) for x in offsets]}")
-        places = tree_places(demo.disk(node), offsets)
-        if places:
-            flip(demo.disk(node), places[0])
+        disk = demo.disk(node)
+        for blocks, offset in leaves_with(disk, b"METADATA-01000-marker"):
+            flip(disk, blocks[0] * BLOCK + offset)
             flipped += 1
+        if node == 1:  # and the root: read before anything else
+            flip(disk, superblock_root(disk)[1][0] * BLOCK + 40)
     check(flipped > 0, "the name was found in no tree node")
     demo.up()
     demo.wait_ok(20)
@@ -153,18 +154,42 @@ def try_metadata(demo):
     check(demo.status()["health"] == "ok", "health is ok again")
 
 
-def tree_places(disk, offsets):
-    """Of the places where a name is found, those in tree nodes: these are written twice, so their
-    32 KiB surroundings are found at another place again."""
-    places = []
+def superblock_root(disk):
+    """(level, blocks of both copies) of the tree's root, from the newest superblock slot
+    (format/disk_store.h)."""
+    best = None
+    with open(disk, "rb") as file:
+        for slot in range(8):
+            page = os.pread(file.fileno(), BLOCK, slot * BLOCK)
+            magic, sequence = struct.unpack_from("<Q16xQ", page)
+            level, one, two = struct.unpack_from("<IQQ", page, 76)
+            if magic == 0x726F747353464321 and (best is None or sequence > best[0]):
+                best = (sequence, level, (one, two))
+    check(best is not None and best[2][0] != 0, f"{disk} has no tree")
+    return best[1], best[2]
+
+
+def leaves_with(disk, text):
+    """Blocks of both copies of each leaf that holds text: a walk down from the root."""
+    level, root = superblock_root(disk)
+    found = []
     with open(disk, "rb", buffering=0) as file:
-        seen = {}
-        for offset in offsets:
-            text = os.pread(file.fileno(), 512, max(0, offset - 256))
-            if text in seen:
-                places.append(seen[text])
-            seen[text] = offset
-    return places
+        stack = [(level, root)]
+        while stack:
+            level, blocks = stack.pop()
+            node = os.pread(file.fileno(), 32 << 10, blocks[0] * BLOCK)
+            magic, at_level, count, prefix = struct.unpack_from("<IHHH", node)
+            check(magic == 0x65657254 and at_level == level, f"{disk}: not a tree node at {blocks}")
+            if level == 0:
+                if text in node:
+                    found.append((blocks, node.index(text)))
+                continue
+            for i in range(count):
+                (offset,) = struct.unpack_from("<H", node, 32 + (prefix + 1 & ~1) + 2 * i)
+                suffix, value = struct.unpack_from("<HH", node, offset)
+                stack.append((level - 1, struct.unpack_from("<QQ", node, offset + 4 + suffix)))
+                check(value == 24, "a pointer of 24 bytes")
+    return found
 
 
 def test():
