@@ -191,9 +191,13 @@ static void test_process(void **state)
     assert_int_equal(process_signal(&process, SIGKILL), -ESRCH);
     waitpid(pid, NULL, 0);
 
+    assert_int_equal(process_write(path, getpid()), 0);
+    process_read(path, &process);
+    assert_int_equal(process_signal(&process, 0), 0);
     struct process other = process; /* the same number, another process: never signalled */
     other.pid = getpid();
-    assert_int_equal(process_signal(&other, SIGKILL), -ESRCH);
+    other.start_ticks--;
+    assert_int_equal(process_signal(&other, 0), -ESRCH);
     unlink(path);
     process_read(path, &process);
     assert_int_equal(process.state, PROCESS_GONE);
