@@ -14,6 +14,8 @@ struct data_counters {
     uint64_t checksum_errors; /* blocks that failed on read */
     uint64_t repairs;         /* of these, rewritten from another member */
     uint64_t losses;          /* no member had a good copy */
+    uint64_t scrubbed_bytes;  /* read and verified by scrubs */
+    uint64_t scrubs;          /* completed */
 };
 
 /* Created before the group host (which takes the ops), bound to it afterwards; registers RPCs. */
@@ -27,6 +29,11 @@ void data_service_set_namer(struct data_service *service, data_name_fn fn, void 
 /* The extent under owner_key was found damaged (struct store_log_ops.damaged): it is looked at, and
  * repaired from another member, in the background. Never yields; other keys are ignored. */
 void data_service_damaged(struct data_service *service, struct slice owner_key);
+/* Read and verify everything on this node's device, in physical order, at most rate_bytes_per_s
+ * (0: no limit), and repair what is damaged. Runs by itself every now and then; this does it now.
+ * 0, -ERR_BUSY (one is at work), or an error of the store. */
+may_yield must_check int data_service_scrub(struct data_service *service,
+                                            uint64_t rate_bytes_per_s);
 
 /* ---- for callers on a node that is not a client (meta: truncate, spill, delete) ------------- */
 

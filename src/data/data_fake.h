@@ -2,37 +2,14 @@
 #ifndef CFS_DATA_DATA_FAKE_H
 #define CFS_DATA_DATA_FAKE_H
 
-/* What the tests of data put in the place of store, group and rpc: two members of one group in one
- * reactor. The fake store keeps rows in an array and counts, block by block, what rows refer to, so
- * that every extent_add and extent_del has to be right; freed blocks are overwritten at once, and
- * reads yield at random, so that every assumption about who waits for whom is put to the test. */
+/* What the tests of data put in the place of group and rpc: two members of one group in one
+ * reactor, which yield at random wherever the real ones may. */
 
 #include "base/random.h"
 #include "data/data.h"
 #include "data/data_internal.h"
 
-enum { FAKE_BLOCKS = 16384, FAKE_ROWS_MAX = 16384, FAKE_GROUP = 7, FAKE_EPOCH = 3 };
-
-struct fake_row {
-    uint8_t key[DATA_KEY_BYTES];
-    uint32_t value_bytes;
-    uint8_t value[DATA_VALUE_BYTES_MAX];
-};
-
-enum fake_owner { FAKE_FREE, FAKE_FRESH, FAKE_LIVE };
-
-struct store {
-    struct fake_row *rows; /* ascending keys */
-    uint32_t row_count;
-    uint8_t *device;
-    uint8_t owner[FAKE_BLOCKS]; /* enum fake_owner */
-    uint32_t cursor;
-    struct random random;
-    uint32_t yield_percent;
-    uint32_t extent_blocks_max; /* how this member cuts what it gets */
-    store_move_fn move;
-    void *move_context;
-};
+enum { FAKE_GROUP = 7, FAKE_EPOCH = 3, FAKE_YIELD_PERCENT = 30 };
 
 struct group {
     struct group_host *host;
@@ -41,7 +18,11 @@ struct group {
 };
 
 struct group_host {
-    struct store store;
+    struct store *store;
+    struct random random;
+    uint32_t extent_blocks_max; /* how this member cuts what it gets */
+    /* Extents of an append that was refused; may be NULL. */
+    void (*forget)(struct store *store, const struct store_extent *extents, uint32_t count);
     struct group group;
     struct data_service *service;
     struct rpc *rpc;
@@ -57,13 +38,8 @@ struct rpc {
 };
 
 /* Two members, the first the primary. */
-void fake_pair_init(struct group_host hosts[2], struct rpc rpcs[2], uint64_t seed);
-/* Check rows against blocks of the device: D1, and every block of a row is live. Returns the number
- * of live blocks. */
-uint32_t fake_store_check(const struct store *store);
-/* Move one random live row as the cleaner would. */
-may_yield void fake_clean_one(struct store *store);
-
+void fake_pair_init(struct group_host hosts[2], struct rpc rpcs[2], struct store *stores[2],
+                    uint64_t seed);
 /* A request served directly. Returns the status; payload and tail of a reply are copied. */
 struct fake_reply {
     int status;

@@ -37,6 +37,7 @@ struct data_service {
     struct waitq queue_filled;
     uint64_t lost[DATA_LOST_MEMORY]; /* hashes of rows whose loss has been reported */
     uint32_t lost_next;
+    bool scrubbing;
 };
 
 /* Made on first use. */
@@ -131,6 +132,11 @@ may_yield must_check int data_repair_block(struct data_service *service, struct 
 void data_repair_queue(struct data_service *service, struct slice key);
 void data_repair_fiber(void *arg);
 
+/* ---- scrub.c ----------------------------------------------------------------------------------
+ */
+
+void data_scrub_fiber(void *arg);
+
 /* ---- apply.c, move.c: members of data_content_ops, and the mover --------------------------------
  */
 
@@ -140,6 +146,8 @@ bool data_extent_of(void *context, struct slice key, struct slice value,
                     struct store_extent *ret_extent);
 void data_rebase(void *context, struct slice key, void *value, uint32_t value_bytes,
                  struct store_extent extent);
+/* Do the bytes of the whole row have its checksums? */
+bool data_row_is_intact(const struct data_row *row, const uint8_t *data);
 may_yield int data_move(void *context, struct slice owner_key, struct store_extent from,
                         struct store_extent to, const void *data, struct store_batch *batch);
 

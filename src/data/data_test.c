@@ -10,140 +10,16 @@
 
 #include "base/crc32c.h"
 #include "base/mem.h"
-#include "data/data_fake.h"
-#include "env/sim.h"
+#include "data/data_fake_store.h"
+#include "data/data_model.h"
 
-enum { INO = 0x123456, FIBERS = 6, SPAN = 150001, MODEL_BYTES = 2 * OBJECT_BYTES };
+enum { FIBERS = 6, SPAN = 150001 };
 
-struct world {
-    struct group_host *hosts;
-    struct rpc *rpcs;
-    struct random random;
-    uint8_t *model;
-    uint8_t *bytes; /* scratch */
-    const char *wrong;
-    uint32_t running;
-    bool done;
-    uint32_t live;
-};
-
-#define REQUIRE(world, condition)                                                                  \
-    do {                                                                                           \
-        if (!(condition) && !(world)->wrong)                                                       \
-            (world)->wrong = #condition;                                                           \
-    } while (0)
-
-static void world_init(struct world *world, uint64_t seed)
+static void init(struct world *world, uint64_t seed)
 {
-    world->hosts = mem_alloc(2 * sizeof *world->hosts);
-    world->rpcs = mem_alloc(2 * sizeof *world->rpcs);
-    world->model = mem_zalloc(MODEL_BYTES);
-    world->bytes = mem_alloc(MODEL_BYTES);
-    random_init(&world->random, seed);
-    for (uint32_t i = 0; i < MODEL_BYTES; i++)
-        world->bytes[i] = (uint8_t)random_u64(&world->random);
-    fake_pair_init(world->hosts, world->rpcs, seed);
-}
-
-static int call(struct world *world, enum rpc_type type, uint64_t at, uint32_t count,
-                const uint8_t *bytes)
-{
-    struct fake_reply *reply = mem_zalloc(sizeof *reply);
-    const struct wire_obj_req body = {.ino = INO,
-                                      .index = (uint32_t)(at / OBJECT_BYTES),
-                                      .offset = (uint32_t)(at % OBJECT_BYTES),
-                                      .bytes = count};
-    int result =
-        fake_serve(&world->hosts[0], type, &body, slice_of(bytes, bytes ? count : 0), reply);
-    mem_free(reply);
-    return result;
-}
-
-/* Read the blocks around the range from a member and compare the range with the model. */
-static int check_range(struct world *world, uint32_t member, uint64_t at, uint32_t count)
-{
-    uint64_t first = round_down(at, DATA_BLOCK_BYTES);
-    uint64_t end = round_up(at + count, DATA_BLOCK_BYTES);
-    const struct wire_obj_req body = {.ino = INO,
-                                      .index = (uint32_t)(first / OBJECT_BYTES),
-                                      .offset = (uint32_t)(first % OBJECT_BYTES),
-                                      .bytes = (uint32_t)(end - first)};
-    struct fake_reply *reply = mem_zalloc(sizeof *reply);
-    reply->data = mem_zalloc(end - first);
-    int result = fake_serve(&world->hosts[member], member == 0 ? RPC_OBJ_READ : RPC_OBJ_FETCH,
-                            &body, (struct slice){0}, reply);
-    if (result == 0) {
-        REQUIRE(world, reply->crc_count * DATA_BLOCK_BYTES == reply->bytes);
-        for (uint32_t i = 0; i < reply->crc_count; i++)
-            REQUIRE(world, reply->crcs[i] ==
-                               crc32c(0, reply->data + i * DATA_BLOCK_BYTES, DATA_BLOCK_BYTES));
-        REQUIRE(world, memcmp(reply->data + (at - first), world->model + at, count) == 0);
-    }
-    mem_free(reply->data);
-    mem_free(reply);
-    return result;
-}
-
-static void check_everything(struct world *world)
-{
-    for (uint32_t member = 0; member < 2; member++) {
-        for (uint64_t at = 0; at < MODEL_BYTES; at += DATA_IO_MAX)
-            REQUIRE(world, check_range(world, member, at, DATA_IO_MAX) == 0);
-    }
-}
-
-static void quiesce(struct world *world)
-{
-    const struct group_host *hosts = world->hosts;
-    while (!list_empty(&hosts[1].records) ||
-           hosts[1].group.applied_seq < hosts[0].group.applied_seq)
-        fiber_yield();
-}
-
-/* A range within [from, to), of any alignment, mostly small, within one object. */
-static void pick(struct world *world, uint64_t from, uint64_t to, uint64_t *ret_at,
-                 uint32_t *ret_count)
-{
-    uint64_t at = from + random_below(&world->random, to - from);
-    uint64_t max = random_chance(&world->random, 1, 8) ? DATA_IO_MAX : 9000;
-    uint64_t count = 1 + random_below(&world->random, max);
-    if (random_chance(&world->random, 1, 3)) {
-        at = MAX(from, round_down(at, DATA_BLOCK_BYTES));
-        count = round_up(count, DATA_BLOCK_BYTES);
-    }
-    count = MIN(MIN(count, to - at), OBJECT_BYTES - at % OBJECT_BYTES);
-    *ret_at = at;
-    *ret_count = (uint32_t)count;
-}
-
-static void step(struct world *world, uint64_t from, uint64_t to)
-{
-    uint64_t at;
-    uint32_t count;
-    pick(world, from, to, &at, &count);
-    switch (random_below(&world->random, 8)) {
-    case 0:
-    case 1:
-    case 2:
-    case 3: {
-        const uint8_t *bytes = world->bytes + random_below(&world->random, DATA_IO_MAX);
-        memcpy(world->model + at, bytes, count);
-        REQUIRE(world, call(world, RPC_OBJ_WRITE, at, count, bytes) == 0);
-        break;
-    }
-    case 4:
-        memset(world->model + at, 0, count);
-        REQUIRE(world, call(world, RPC_OBJ_PUNCH, at, count, NULL) == 0);
-        break;
-    default:
-        REQUIRE(world, check_range(world, 0, at, count) == 0);
-    }
-}
-
-static void truncate_at(struct world *world, uint64_t at)
-{
-    memset(world->model + at, 0, MODEL_BYTES - at);
-    REQUIRE(world, call(world, RPC_OBJ_TRUNCATE, at, 0, NULL) == 0);
+    struct store *stores[2] = {fake_store_new(seed), fake_store_new(seed + 1)};
+    world_init(world, stores, seed);
+    world->hosts[0].forget = fake_store_forget;
 }
 
 /* ---- one after the other --------------------------------------------------------------------- */
@@ -151,49 +27,31 @@ static void truncate_at(struct world *world, uint64_t at)
 static void sequential_fiber(void *arg)
 {
     struct world *world = arg;
-    world_init(world, 1);
+    init(world, 1);
     for (uint32_t i = 0; i < 1500; i++) {
         uint64_t base = random_chance(&world->random, 1, 3) ? OBJECT_BYTES - 200000 : 0;
-        step(world, base, base + 400000);
+        model_step(world, base, base + 400000);
         if (i % 50 == 49)
-            truncate_at(world, random_below(&world->random, OBJECT_BYTES + 100000));
+            model_truncate(world, random_below(&world->random, OBJECT_BYTES + 100000));
         if (i % 10 == 0)
-            fake_clean_one(&world->hosts[0].store);
+            fake_clean_one(world->hosts[0].store);
         if (i % 300 == 0)
-            (void)fake_store_check(&world->hosts[0].store);
+            (void)fake_store_check(world->hosts[0].store);
     }
-    quiesce(world);
-    check_everything(world);
-    truncate_at(world, 0);
-    quiesce(world);
-    check_everything(world);
+    model_quiesce(world);
+    model_check(world);
+    model_truncate(world, 0);
+    model_quiesce(world);
+    model_check(world);
     for (uint32_t i = 0; i < 2; i++)
-        world->live += fake_store_check(&world->hosts[i].store);
+        world->live += fake_store_check(world->hosts[i].store);
     world->done = true;
-}
-
-static bool is_done(void *context)
-{
-    return ((struct world *)context)->done;
-}
-
-static void run(fiber_fn fn, struct world *world)
-{
-    struct sim *sim = sim_new(1);
-    struct sim_node *node = sim_node_new(sim, "10.0.0.1");
-    reactor_spawn(sim_node_reactor(node), "test", fn, world);
-    bool finished = sim_run_until(sim, is_done, world, 3600 * NS_PER_S);
-    sim_free(sim);
-    if (world->wrong)
-        print_error("%s\n", world->wrong);
-    assert_null(world->wrong);
-    assert_true(finished);
 }
 
 static void test_model(void **state)
 {
     struct world world = {0};
-    run(sequential_fiber, &world);
+    model_run(sequential_fiber, &world);
     assert_int_equal(world.live, 0);
 }
 
@@ -209,7 +67,7 @@ static void worker_fiber(void *arg)
 {
     struct worker *worker = arg;
     for (uint32_t i = 0; i < 250; i++)
-        step(worker->world, worker->from, worker->from + SPAN);
+        model_step(worker->world, worker->from, worker->from + SPAN);
     worker->world->running--;
 }
 
@@ -217,7 +75,7 @@ static void cleaner_fiber(void *arg)
 {
     struct world *world = arg;
     while (world->running > 0) {
-        fake_clean_one(&world->hosts[random_below(&world->random, 2)].store);
+        fake_clean_one(world->hosts[random_below(&world->random, 2)].store);
         fiber_yield();
     }
 }
@@ -226,7 +84,7 @@ static void concurrent_fiber(void *arg)
 {
     struct world *world = arg;
     static struct worker workers[FIBERS];
-    world_init(world, 2);
+    init(world, 2);
     for (uint32_t round = 0; round < 4; round++) {
         world->running = FIBERS;
         for (uint32_t i = 0; i < FIBERS; i++) {
@@ -236,19 +94,19 @@ static void concurrent_fiber(void *arg)
         fiber_spawn("cleaner", cleaner_fiber, world);
         while (world->running > 0)
             fiber_yield();
-        truncate_at(world, random_below(&world->random, (uint64_t)FIBERS * SPAN));
+        model_truncate(world, random_below(&world->random, (uint64_t)FIBERS * SPAN));
     }
-    quiesce(world);
-    check_everything(world);
+    model_quiesce(world);
+    model_check(world);
     for (uint32_t i = 0; i < 2; i++)
-        (void)fake_store_check(&world->hosts[i].store);
+        (void)fake_store_check(world->hosts[i].store);
     world->done = true;
 }
 
 static void test_concurrent(void **state)
 {
     struct world world = {0};
-    run(concurrent_fiber, &world);
+    model_run(concurrent_fiber, &world);
 }
 
 /* ---- writes that change nothing: readers never see anything else (D4) --------------------------
@@ -261,7 +119,8 @@ static void rewriter_fiber(void *arg)
         uint64_t at = random_below(&world->random, 255) * DATA_BLOCK_BYTES;
         uint64_t bytes = (1 + random_below(&world->random, 20)) * DATA_BLOCK_BYTES;
         bytes = MIN(bytes, (uint64_t)DATA_IO_MAX - at);
-        REQUIRE(world, call(world, RPC_OBJ_WRITE, at, (uint32_t)bytes, world->model + at) == 0);
+        REQUIRE(world,
+                model_call(world, RPC_OBJ_WRITE, at, (uint32_t)bytes, world->model + at) == 0);
     }
     world->running--;
 }
@@ -269,18 +128,18 @@ static void rewriter_fiber(void *arg)
 static void steady_fiber(void *arg)
 {
     struct world *world = arg;
-    world_init(world, 6);
+    init(world, 6);
     memcpy(world->model, world->bytes, DATA_IO_MAX);
-    REQUIRE(world, call(world, RPC_OBJ_WRITE, 0, DATA_IO_MAX, world->model) == 0);
+    REQUIRE(world, model_call(world, RPC_OBJ_WRITE, 0, DATA_IO_MAX, world->model) == 0);
     world->running = 2;
     fiber_spawn("rewriter", rewriter_fiber, world);
     fiber_spawn("rewriter", rewriter_fiber, world);
     fiber_spawn("cleaner", cleaner_fiber, world);
     while (world->running > 0) {
         uint64_t at = random_below(&world->random, DATA_IO_MAX);
-        REQUIRE(world, check_range(world, 0, at, (uint32_t)(DATA_IO_MAX - at)) == 0);
+        REQUIRE(world, model_check_range(world, 0, at, (uint32_t)(DATA_IO_MAX - at)) == 0);
         uint32_t count = (uint32_t)MIN(DATA_IO_MAX - at, 20000u);
-        REQUIRE(world, check_range(world, 1, at, count) == 0);
+        REQUIRE(world, model_check_range(world, 1, at, count) == 0);
     }
     struct data_counters counters;
     data_service_counters(world->hosts[0].service, &counters);
@@ -291,7 +150,7 @@ static void steady_fiber(void *arg)
 static void test_steady(void **state)
 {
     struct world world = {0};
-    run(steady_fiber, &world);
+    model_run(steady_fiber, &world);
 }
 
 /* ---- damage ---------------------------------------------------------------------------------- */
@@ -313,37 +172,46 @@ static void repair_fiber(void *arg)
 {
     struct world *world = arg;
     struct data_counters counters;
-    world_init(world, 3);
+    init(world, 3);
     for (uint32_t i = 0; i < 100; i++)
-        step(world, 0, 600000);
-    quiesce(world);
-    uint32_t bad = damage(&world->hosts[0].store, 3);
-    check_everything(world);
+        model_step(world, 0, 600000);
+    model_quiesce(world);
+    uint32_t bad = damage(world->hosts[0].store, 3);
+    model_check(world);
     data_service_counters(world->hosts[0].service, &counters);
     REQUIRE(world, bad > 10 && counters.checksum_errors == bad);
     REQUIRE(world, counters.repairs == bad && counters.losses == 0);
-    (void)fake_store_check(&world->hosts[0].store);
-    check_everything(world);
+    (void)fake_store_check(world->hosts[0].store);
+    model_check(world);
 
     /* the cleaner finds damage: it does not move it, and has it repaired */
-    bad = damage(&world->hosts[0].store, 1);
+    bad = damage(world->hosts[0].store, 1);
     for (uint32_t i = 0; i < 2000; i++) {
-        fake_clean_one(&world->hosts[0].store);
+        fake_clean_one(world->hosts[0].store);
         fiber_sleep(NS_PER_MS);
     }
     data_service_counters(world->hosts[0].service, &counters);
     REQUIRE(world, counters.repairs == counters.checksum_errors && counters.losses == 0);
-    REQUIRE(world, damage(&world->hosts[0].store, FAKE_BLOCKS) == 1); /* there is live data */
+    REQUIRE(world, damage(world->hosts[0].store, FAKE_BLOCKS) == 1); /* there is live data */
 
-    /* a write over part of a damaged block repairs it first; the other member is fine */
-    check_everything(world);
+    model_check(world);
+
+    /* a scrub of the member that nobody reads */
+    bad = damage(world->hosts[1].store, 2);
+    REQUIRE(world, data_service_scrub(world->hosts[1].service, 0) == 0);
+    fiber_sleep(NS_PER_S);
+    data_service_counters(world->hosts[1].service, &counters);
+    REQUIRE(world, counters.repairs == bad && counters.losses == 0 && counters.scrubs == 1);
+    REQUIRE(world, counters.scrubbed_bytes ==
+                       (uint64_t)fake_store_check(world->hosts[1].store) * DATA_BLOCK_BYTES);
+    model_check(world);
 
     /* both copies bad: the read fails, other blocks are still read, and it is counted once */
     memset(world->model, 1, DATA_IO_MAX);
-    REQUIRE(world, call(world, RPC_OBJ_WRITE, 0, DATA_IO_MAX, world->model) == 0);
-    quiesce(world);
+    REQUIRE(world, model_call(world, RPC_OBJ_WRITE, 0, DATA_IO_MAX, world->model) == 0);
+    model_quiesce(world);
     for (uint32_t i = 0; i < 2; i++) {
-        struct store *store = &world->hosts[i].store;
+        struct store *store = world->hosts[i].store;
         struct data_key key = data_key_make(FAKE_GROUP, INO, 5);
         struct store_iter *iter = store_iter_new(store);
         struct slice found, value;
@@ -355,24 +223,25 @@ static void repair_fiber(void *arg)
         store_iter_free(iter);
     }
     for (uint32_t i = 0; i < 2; i++) {
-        REQUIRE(world, check_range(world, 0, 5 * DATA_BLOCK_BYTES, 1) == -ERR_CORRUPT_DATA);
-        REQUIRE(world, check_range(world, 0, 0, 5 * DATA_BLOCK_BYTES) == 0);
-        REQUIRE(world, check_range(world, 0, 6 * DATA_BLOCK_BYTES, 70 * DATA_BLOCK_BYTES) == 0);
+        REQUIRE(world, model_check_range(world, 0, 5 * DATA_BLOCK_BYTES, 1) == -ERR_CORRUPT_DATA);
+        REQUIRE(world, model_check_range(world, 0, 0, 5 * DATA_BLOCK_BYTES) == 0);
+        REQUIRE(world,
+                model_check_range(world, 0, 6 * DATA_BLOCK_BYTES, 70 * DATA_BLOCK_BYTES) == 0);
     }
     data_service_counters(world->hosts[0].service, &counters);
     REQUIRE(world, counters.losses == 1);
 
     /* a new write to the lost block makes it whole */
-    REQUIRE(world,
-            call(world, RPC_OBJ_WRITE, 5 * DATA_BLOCK_BYTES, DATA_BLOCK_BYTES, world->model) == 0);
-    check_everything(world);
+    REQUIRE(world, model_call(world, RPC_OBJ_WRITE, 5 * DATA_BLOCK_BYTES, DATA_BLOCK_BYTES,
+                              world->model) == 0);
+    model_check(world);
     world->done = true;
 }
 
 static void test_repair(void **state)
 {
     struct world world = {0};
-    run(repair_fiber, &world);
+    model_run(repair_fiber, &world);
 }
 
 /* ---- what comes from outside ------------------------------------------------------------------
@@ -392,7 +261,7 @@ static void refuse_fiber(void *arg)
         {.ino = INO, .offset = 0, .bytes = 100},
     };
     struct fake_reply *reply = mem_zalloc(sizeof *reply);
-    world_init(world, 4);
+    init(world, 4);
     for (uint32_t i = 0; i < ARRAY_COUNT(bad); i++) {
         struct group_host *host = &world->hosts[0];
         bool read_only_rule = bad[i].offset == 1 || bad[i].bytes == 100;
@@ -430,7 +299,7 @@ static void refuse_fiber(void *arg)
 static void test_refuse(void **state)
 {
     struct world world = {0};
-    run(refuse_fiber, &world);
+    model_run(refuse_fiber, &world);
 }
 
 static bool record_ok(const void *bytes, uint32_t count, const struct store_extent *extents,

@@ -4,7 +4,7 @@
 
 #include "base/crc32c.h"
 
-static bool is_intact(const struct data_row *row, const uint8_t *data)
+bool data_row_is_intact(const struct data_row *row, const uint8_t *data)
 {
     for (uint32_t i = 0; i < row->extent.blocks; i++) {
         const uint8_t *block = data + (size_t)i * DATA_BLOCK_BYTES;
@@ -28,7 +28,7 @@ int data_move(void *context, struct slice owner_key, struct store_extent from,
     if (result == 0 || found.row.extent.block != from.block ||
         found.row.extent.blocks != from.blocks)
         return -ENOENT;
-    if (!is_intact(&found.row, data)) {
+    if (!data_row_is_intact(&found.row, data)) {
         data_repair_queue(service, owner_key);
         return -ERR_CORRUPT_DATA;
     }

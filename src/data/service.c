@@ -204,6 +204,7 @@ void data_service_start(struct data_service *service, struct rpc *rpc, struct gr
     rpc_register(rpc, RPC_OBJ_PUNCH, on_punch, service);
     rpc_register(rpc, RPC_OBJ_SYNC, on_sync, service);
     fiber_spawn("data-repair", data_repair_fiber, service);
+    fiber_spawn("data-scrub", data_scrub_fiber, service);
 }
 
 void data_service_counters(const struct data_service *service, struct data_counters *ret_counters)
