@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/* Node cache: clean copies of tree nodes, least recently used first out.
+ *
+ * Nodes are immutable, so there is nothing to write back and nothing to invalidate: an entry is
+ * named by (block, crc), and a node that was freed and overwritten by another has another crc.
+ *
+ * C1  A pinned or loading node is never evicted; a pin ends in the same call that took it, or with
+ *     the iterator that holds it, so pins are few.
+ * C2  count <= count_max, except by pinned nodes.
+ *
+ * Every node (and the segment table) is stored twice. copies_read takes the first good copy, and
+ * writes it over the bad one: a bit that flips is repaired when it is next read.
+ */
+#include "store/store_internal.h"
+
+#include "base/crc32c.h"
+#include "base/log.h"
+#include "base/hash.h"
+
+void cache_init(struct store *store, uint64_t bytes)
+{
+    struct cache *cache = &store->cache;
+    htable_init(&cache->table);
+    list_init(&cache->lru);
+    cache->count = 0;
+    cache->count_max = MAX(bytes / DISK_TREE_NODE_BYTES, 32ull);
+    cache->spare = NULL;
+}
+
+static uint8_t *buffer_take(struct cache *cache)
+{
+    uint8_t *bytes = cache->spare;
+    if (!bytes)
+        return mem_alloc_aligned(DISK_TREE_NODE_BYTES, STORE_BLOCK_BYTES);
+    memcpy(&cache->spare, bytes, sizeof cache->spare);
+    return bytes;
+}
+
+static void buffer_give(struct cache *cache, uint8_t *bytes)
+{
+    memcpy(bytes, &cache->spare, sizeof cache->spare);
+    cache->spare = bytes;
+}
+
+static uint64_t hash_of(const struct disk_pointer *pointer)
+{
+    return hash_u64(pointer->block[0] ^ (uint64_t)pointer->crc << 32);
+}
+
+static struct cache_node *find(struct cache *cache, const struct disk_pointer *pointer)
+{
+    for (struct htable_node *link = htable_first(&cache->table, hash_of(pointer)); link;
+         link = htable_next(link)) {
+        struct cache_node *node = container_of(link, struct cache_node, hash);
+        if (node->pointer.block[0] == pointer->block[0] && node->pointer.crc == pointer->crc)
+            return node;
+    }
+    return NULL;
+}
+
+static void drop(struct cache *cache, struct cache_node *node)
+{
+    assert(node->pins == 0 && !node->loading);
+    htable_remove(&cache->table, &node->hash);
+    list_remove(&node->lru);
+    buffer_give(cache, node->bytes);
+    mem_free(node);
+    cache->count--;
+}
+
+static void evict(struct cache *cache)
+{
+    struct cache_node *node, *after;
+    list_for_each_safe(node, after, &cache->lru, lru)
+    {
+        if (cache->count < cache->count_max)
+            return;
+        if (node->pins == 0 && !node->loading)
+            drop(cache, node);
+    }
+}
+
+static struct cache_node *add(struct cache *cache, const struct disk_pointer *pointer)
+{
+    evict(cache);
+    struct cache_node *node = mem_zalloc(sizeof *node);
+    node->pointer = *pointer;
+    node->bytes = buffer_take(cache);
+    waitq_init(&node->loaded);
+    htable_insert(&cache->table, &node->hash, hash_of(pointer));
+    list_push_back(&cache->lru, &node->lru);
+    cache->count++;
+    return node;
+}
+
+void cache_fini(struct store *store)
+{
+    struct cache *cache = &store->cache;
+    struct cache_node *node, *after;
+    list_for_each_safe(node, after, &cache->lru, lru) drop(cache, node);
+    assert(cache->count == 0);
+    while (cache->spare)
+        mem_free(buffer_take(cache));
+    htable_fini(&cache->table);
+}
+
+int copies_read(struct store *store, const struct disk_pointer *pointer, void *bytes)
+{
+    int result = 0;
+    for (uint32_t copy = 0; copy < 2; copy++) {
+        result = disk_read(store->disk, pointer->block[copy] * STORE_BLOCK_BYTES, bytes,
+                           pointer->bytes);
+        if (result == 0 && crc32c(0, bytes, pointer->bytes) == pointer->crc) {
+            if (copy == 0 || store->fenced)
+                return 0;
+            store->health.node_repairs++;
+            log_warn("store-node-repaired", "block=%llu good=%llu",
+                     (unsigned long long)pointer->block[0], (unsigned long long)pointer->block[1]);
+            /* Best effort: the other copy is good, and the next reader will try again. */
+            (void)!disk_write(store->disk, pointer->block[0] * STORE_BLOCK_BYTES, bytes,
+                              pointer->bytes);
+            return 0;
+        }
+    }
+    store->health.node_losses++;
+    log_error("store-node-lost", "block=%llu other=%llu error=%s",
+              (unsigned long long)pointer->block[0], (unsigned long long)pointer->block[1],
+              result ? error_name(result) : "bad checksum");
+    return -ERR_CORRUPT_DISK;
+}
+
+static int load(struct store *store, struct cache_node *node, uint32_t level)
+{
+    int result = copies_read(store, &node->pointer, node->bytes);
+    if (result == 0)
+        result = disk_tree_node_check(node->bytes, store->store_id, level);
+    return result;
+}
+
+int cache_get(struct store *store, const struct disk_pointer *pointer, uint32_t level,
+              struct cache_node **ret_node)
+{
+    struct cache *cache = &store->cache;
+    if (pointer->bytes != DISK_TREE_NODE_BYTES || pointer->block[0] == 0)
+        return -ERR_CORRUPT_DISK;
+    struct cache_node *node = find(cache, pointer);
+    if (!node) {
+        node = add(cache, pointer);
+        node->loading = true;
+        node->pins = 1;
+        node->result = load(store, node, level);
+        node->loading = false;
+        waitq_wake_all(&node->loaded);
+    } else {
+        node->pins++;
+        list_remove(&node->lru);
+        list_push_back(&cache->lru, &node->lru);
+        while (node->loading)
+            (void)!waitq_wait(&node->loaded, 0);
+    }
+    int result = node->result;
+    if (result == 0 && node_level(node->bytes) != level)
+        result = -ERR_CORRUPT_DISK;
+    if (result < 0) {
+        cache_put(store, node);
+        return result;
+    }
+    *ret_node = node;
+    return 0;
+}
+
+void cache_put(struct store *store, struct cache_node *node)
+{
+    assert(node->pins > 0);
+    node->pins--;
+    if (node->pins == 0 && node->result < 0)
+        drop(&store->cache, node); /* a later reader tries the device again */
+}
+
+bool cache_has(struct store *store, const struct disk_pointer *pointer)
+{
+    return find(&store->cache, pointer) != NULL;
+}
+
+void cache_insert(struct store *store, const struct disk_pointer *pointer, const void *bytes)
+{
+    if (find(&store->cache, pointer))
+        return;
+    struct cache_node *node = add(&store->cache, pointer);
+    memcpy(node->bytes, bytes, DISK_TREE_NODE_BYTES);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_STORE_MEMTABLE_H
+#define CFS_STORE_MEMTABLE_H
+
+/* Sorted table of recent changes in memory: a skip list in an arena. Rows are never removed, so a
+ * row pointer stays valid (and its successor reachable) as long as the table lives. A delete is a
+ * row with a tombstone. Nothing here yields. */
+
+#include "base/bytes.h"
+
+enum { MEMTABLE_HEIGHT = 12 };
+
+struct memtable_row {
+    uint8_t *value;       /* in the arena; NULL: tombstone */
+    uint32_t value_bytes;
+    uint32_t value_room;  /* so that an update of no greater size needs no new place */
+    uint16_t key_bytes;
+    uint16_t height;
+    uint32_t zero;
+    struct memtable_row *next[]; /* height of them, then the key */
+};
+
+struct memtable_chunk {
+    struct memtable_chunk *older;
+    uint32_t used;
+    uint32_t room;
+    uint8_t bytes[];
+};
+
+struct memtable {
+    struct memtable_row *head[MEMTABLE_HEIGHT];
+    struct memtable_chunk *chunk;
+    uint64_t bytes;  /* arena in use: what the budget counts */
+    uint64_t count;  /* rows; grows with each new key, so it also tells whether rows were added */
+    uint64_t random; /* for heights */
+};
+
+struct memtable *memtable_new(void);
+void memtable_free(struct memtable *table); /* NULL is fine */
+/* value.data NULL: a tombstone. Key and value are copied. */
+void memtable_put(struct memtable *table, struct slice key, struct slice value);
+/* The row of key, or NULL. */
+const struct memtable_row *memtable_find(const struct memtable *table, struct slice key);
+/* First row with key >= from (or > from, if after). NULL: none. */
+const struct memtable_row *memtable_seek(const struct memtable *table, struct slice from,
+                                         bool after);
+
+static inline struct slice memtable_key(const struct memtable_row *row)
+{
+    return slice_of((const uint8_t *)row + sizeof *row + row->height * sizeof(void *),
+                    row->key_bytes);
+}
+static inline const struct memtable_row *memtable_next(const struct memtable_row *row)
+{
+    return row->next[0];
+}
+
+#endif

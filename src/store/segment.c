@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/* Segments: the device's space, 64 MiB at a time.
+ *
+ *            segment_take                      last reference provably gone
+ *   FREE ------------------> JOURNAL / NODE / DATA -------------------------> FREE
+ *    ^  \_____ DISCARDING (cleaner) _____/
+ *
+ * A segment may be written again only when nothing that recovery could find, and nobody who is
+ * reading, still refers to its old contents:
+ *
+ * S1  JOURNAL: freed by journal_trim, after a superblock that starts behind it is durable.
+ * S2  NODE: freed by tree_collect, after a superblock whose tree does not use it is durable and
+ *     the readers of all older trees have left.
+ * S3  DATA: freed by segment_reclaim when it is closed, no row (live), no prepared record
+ *     (pinned), no unclaimed extent (fresh) and no I/O (users) refers to it, and the record that
+ *     let go of it last is *proven*: durable, and known to be durable to a later recovery, which
+ *     otherwise would distrust older records that refer to the blocks and read them to verify.
+ * S4  live is exact: it counts the blocks of backpointer rows (DATA) or of tree nodes of all trees
+ *     in use (NODE). store_check compares.
+ * S5  A checkpoint's segment table says for data what was live when it froze. So a segment freed
+ *     while it runs must not become a NODE segment before it ends (not_node).
+ *
+ * Each purpose leaves free segments to those more urgent (segment_floor), so that the journal,
+ * checkpoints, deletes and the cleaner go on when the store is full for users.
+ */
+#include "store/store_internal.h"
+
+#include "base/log.h"
+
+static void set_state(struct store *store, uint32_t index, enum segment_state state)
+{
+    struct segment *segment = &store->segments[index];
+    assert(store->segments_by_state[segment->state] > 0);
+    store->segments_by_state[segment->state]--;
+    store->segments_by_state[state]++;
+    segment->state = (uint8_t)state;
+    store->segments_free = store->segments_by_state[SEGMENT_FREE];
+}
+
+void segment_init(struct store *store, uint32_t count, uint32_t blocks)
+{
+    assert(count >= 8 && blocks >= 64);
+    store->segment_count = count;
+    store->segment_blocks = blocks;
+    store->segments = mem_zalloc(count * sizeof *store->segments);
+    store->dying = mem_alloc(count * sizeof *store->dying);
+    store->segments_by_state[SEGMENT_FREE] = count;
+    store->segments_free = count;
+    set_state(store, 0, SEGMENT_SUPER);
+}
+
+uint32_t segment_floor(const struct store *store, enum segment_urgency urgency)
+{
+    switch (urgency) {
+    case URGENCY_JOURNAL:
+        return 0;
+    case URGENCY_NODE:
+        return 1;
+    case URGENCY_CLEANER:
+        return 2;
+    case URGENCY_MEMBER:
+        return MAX(3u, store->segment_count / 50);
+    case URGENCY_USER:
+        return MAX(3u, store->segment_count * 3 / 100);
+    }
+    WRONG("urgency");
+}
+
+uint32_t segment_take(struct store *store, enum segment_state state, enum segment_urgency urgency)
+{
+    if (store->segments_free <= segment_floor(store, urgency))
+        return SEGMENT_NONE;
+    for (uint32_t step = 0; step < store->segment_count; step++) {
+        uint32_t index = (store->segment_cursor + step) % store->segment_count;
+        struct segment *segment = &store->segments[index];
+        if (segment->state != SEGMENT_FREE || (state == SEGMENT_NODE && segment->not_node))
+            continue;
+        assert(segment->live == 0 && segment->pinned == 0 && segment->users == 0);
+        set_state(store, index, state);
+        segment->open = state != SEGMENT_DISCARDING;
+        segment->frontier = 0;
+        segment->stuck = false;
+        segment->dirty = true;
+        store->segment_cursor = index + 1;
+        return index;
+    }
+    return SEGMENT_NONE;
+}
+
+void segment_claim(struct store *store, uint32_t index, enum segment_state state)
+{
+    assert(store->recovering && index > 0 && index < store->segment_count);
+    set_state(store, index, state);
+    store->segments[index].dirty = true;
+}
+
+void segment_free(struct store *store, uint32_t index)
+{
+    struct segment *segment = &store->segments[index];
+    assert(index > 0 && segment->state != SEGMENT_FREE && segment->state != SEGMENT_SUPER);
+    assert(segment->live == 0 && segment->pinned == 0 && segment->fresh == 0);
+    assert(segment->users == 0 && segment->garbage == 0);
+    set_state(store, index, SEGMENT_FREE);
+    segment->open = false;
+    segment->not_node = store->checkpoint.running;
+    segment->frontier = 0;
+    segment->dead_lsn = 0;
+    waitq_wake_all(&store->space);
+}
+
+static bool reclaimable(const struct store *store, const struct segment *segment)
+{
+    return segment->state == SEGMENT_DATA && !segment->open && segment->live == 0 &&
+           segment->pinned == 0 && segment->fresh == 0;
+}
+
+void segment_consider(struct store *store, uint32_t index)
+{
+    struct segment *segment = &store->segments[index];
+    if (store->recovering || !reclaimable(store, segment) || segment->listed)
+        return;
+    segment->listed = true;
+    assert(store->dying_count < store->segment_count);
+    store->dying[store->dying_count++] = index;
+    segment_reclaim(store);
+    if (segment->listed)
+        journal_kick(store); /* so that the proof comes about even when nothing else happens */
+}
+
+void segment_reclaim(struct store *store)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < store->dying_count; i++) {
+        uint32_t index = store->dying[i];
+        struct segment *segment = &store->segments[index];
+        assert(segment->listed);
+        bool dead = reclaimable(store, segment);
+        if (dead && (segment->users > 0 || segment->dead_lsn > store->journal.proven_lsn)) {
+            store->dying[kept++] = index;
+            continue;
+        }
+        segment->listed = false;
+        if (dead)
+            segment_free(store, index);
+    }
+    store->dying_count = kept;
+}
+
+uint64_t segment_awaited_lsn(const struct store *store)
+{
+    uint64_t lsn = 0;
+    for (uint32_t i = 0; i < store->dying_count; i++)
+        lsn = MAX(lsn, store->segments[store->dying[i]].dead_lsn);
+    return lsn > store->journal.proven_lsn ? lsn : 0;
+}
+
+void segment_live_add(struct store *store, uint64_t block, uint32_t blocks)
+{
+    uint32_t index = segment_of(store, block);
+    struct segment *segment = &store->segments[index];
+    if (store->recovering && segment->state == SEGMENT_FREE)
+        segment_claim(store, index, SEGMENT_DATA); /* opened after the checkpoint, never resumed */
+    assert(segment->state == SEGMENT_DATA || store->recovering);
+    segment->live += blocks;
+    store->live_data += blocks;
+    assert(segment->live <= store->segment_blocks || store->recovering);
+}
+
+void segment_live_del(struct store *store, uint64_t block, uint32_t blocks, uint64_t lsn)
+{
+    uint32_t index = segment_of(store, block);
+    struct segment *segment = &store->segments[index];
+    if (segment->live < blocks) {
+        /* Only owners that break B1 get here. Space would leak or be lost: say so, stay safe. */
+        log_error("store-live-underflow", "segment=%u live=%u blocks=%u", index, segment->live,
+                  blocks);
+        blocks = segment->live;
+    }
+    segment->live -= blocks;
+    store->live_data -= blocks;
+    segment->dead_lsn = lsn;
+    segment->stuck = false;
+    segment_consider(store, index);
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_STORE_STORE_INTERNAL_H
+#define CFS_STORE_STORE_INTERNAL_H
+
+/* The store's own view of itself: one struct, its parts, and what the modules offer each other.
+ * See store.c for the theory of the whole. */
+
+#include "base/htable.h"
+#include "base/mem.h"
+#include "format/disk_store.h"
+#include "store/memtable.h"
+#include "store/node.h"
+#include "store/store.h"
+
+enum {
+    BACKPOINTER_TABLE = STORE_TABLE_RESERVED, /* key: u32 0, table, be64 block */
+    BACKPOINTER_KEY_BYTES = 13,
+    NODE_BLOCKS = DISK_TREE_NODE_BYTES / STORE_BLOCK_BYTES,
+    SEGMENT_NONE = 0, /* segment 0 is never allocated */
+};
+
+/* ---- segment.c: who owns which 64 MiB ------------------------------------------------------ */
+
+enum segment_state {
+    SEGMENT_FREE,
+    SEGMENT_SUPER,
+    SEGMENT_JOURNAL,
+    SEGMENT_NODE,
+    SEGMENT_DATA,
+    SEGMENT_DISCARDING,
+};
+
+struct segment {
+    uint8_t state;
+    bool open;      /* being appended to */
+    bool dirty;     /* has been written since it was last discarded */
+    bool not_node;  /* freed while a checkpoint runs: its snapshot may still count data here */
+    bool listed;    /* in store.dying */
+    bool stuck;     /* the cleaner could not empty it */
+    uint16_t zero;
+    uint32_t live;     /* blocks that rows or tree nodes refer to */
+    uint32_t garbage;  /* NODE: part of live that the next tree version no longer needs */
+    uint32_t pinned;   /* blocks of prepared log records */
+    uint32_t fresh;    /* blocks written but in no record yet */
+    uint32_t users;    /* reads and writes in flight */
+    uint32_t frontier; /* DATA, NODE: first unused block (NODE: of each half) */
+    uint64_t dead_lsn; /* last record that let go of blocks here */
+    uint64_t sealed_ns;
+};
+
+enum segment_urgency { /* how many free segments must remain after taking one */
+    URGENCY_JOURNAL,
+    URGENCY_NODE,
+    URGENCY_CLEANER,
+    URGENCY_MEMBER, /* store_extent_write */
+    URGENCY_USER,   /* store_reserve */
+};
+
+void segment_init(struct store *store, uint32_t count, uint32_t blocks);
+/* A free segment, now in state, or SEGMENT_NONE. */
+/* Recovery: this segment turns out to be in use. */
+void segment_claim(struct store *store, uint32_t index, enum segment_state state);
+uint32_t segment_take(struct store *store, enum segment_state state, enum segment_urgency urgency);
+uint32_t segment_floor(const struct store *store, enum segment_urgency urgency);
+void segment_free(struct store *store, uint32_t index);
+static inline uint32_t segment_of(const struct store *store, uint64_t block);
+/* Accounting of blocks that lie in one segment. */
+void segment_live_add(struct store *store, uint64_t block, uint32_t blocks);
+void segment_live_del(struct store *store, uint64_t block, uint32_t blocks, uint64_t lsn);
+/* It may have become reusable: remember to look, and look. */
+void segment_consider(struct store *store, uint32_t index);
+/* Free all dying segments whose last reference is provably gone (S3). */
+void segment_reclaim(struct store *store);
+/* lsn that the journal has to prove before some dying segment can be freed; 0: none waits. */
+uint64_t segment_awaited_lsn(const struct store *store);
+
+/* ---- cache.c: clean tree nodes in memory --------------------------------------------------- */
+
+struct cache_node {
+    struct htable_node hash;
+    struct list lru;
+    struct disk_pointer pointer;
+    uint8_t *bytes;
+    uint32_t pins;
+    bool loading;
+    int result; /* of loading */
+    struct waitq loaded;
+};
+struct cache {
+    struct htable table;
+    struct list lru; /* least recently used first */
+    uint64_t count;
+    uint64_t count_max;
+    uint8_t *spare; /* free node buffers, linked through their first bytes */
+};
+void cache_init(struct store *store, uint64_t bytes);
+void cache_fini(struct store *store);
+/* The node, pinned until cache_put. -ERR_CORRUPT_DISK, -EIO. */
+may_yield must_check int cache_get(struct store *store, const struct disk_pointer *pointer,
+                                   uint32_t level, struct cache_node **ret_node);
+void cache_put(struct store *store, struct cache_node *node);
+bool cache_has(struct store *store, const struct disk_pointer *pointer);
+/* Remember a node just written. */
+void cache_insert(struct store *store, const struct disk_pointer *pointer, const void *bytes);
+/* Read either copy of anything that a disk_pointer names, repairing a bad one from the other.
+ * bytes: pointer->bytes of room, block-aligned. */
+may_yield must_check int copies_read(struct store *store, const struct disk_pointer *pointer,
+                                     void *bytes);
+
+/* ---- tree.c: lookup ------------------------------------------------------------------------ */
+
+/* A tree as of one superblock. Readers hold the newest; nodes that a newer one no longer needs are
+ * let go when the last reader of this one and of all older ones has left. */
+struct tree_garbage {
+    uint64_t block;
+    uint32_t blocks; /* of each copy */
+    uint32_t zero;
+};
+struct tree {
+    struct list link; /* store.trees, oldest first */
+    struct disk_pointer root;
+    uint32_t root_level;
+    uint32_t readers;
+    struct tree_garbage *garbage; /* what its successor dropped */
+    uint32_t garbage_count;
+    uint32_t garbage_room;
+};
+struct tree *tree_new(const struct disk_pointer *root, uint32_t root_level);
+struct tree *tree_hold(struct store *store);
+void tree_release(struct store *store, struct tree *tree);
+void tree_garbage_add(struct tree *tree, uint64_t block, uint32_t blocks);
+/* Let go of the garbage of trees that nobody reads. */
+void tree_collect(struct store *store);
+/* The leaf that covers key, pinned (NULL: empty tree), and its exclusive upper bound (length 0:
+ * none) in upper (NODE_KEY_MAX bytes; NULL: not wanted). */
+may_yield must_check int tree_leaf(struct store *store, const struct tree *tree, struct slice key,
+                                   struct cache_node **ret_leaf, uint8_t *upper,
+                                   uint32_t *ret_upper_bytes);
+/* Is the node at pointer.block[0] == block part of the tree, on the path of key at level? */
+may_yield must_check int tree_contains(struct store *store, const struct tree *tree,
+                                       struct slice key, uint32_t level, uint64_t block);
+
+/* ---- checkpoint.c, tree_merge.c ------------------------------------------------------------ */
+
+struct checkpoint {
+    bool wanted;
+    bool running;
+    bool failing; /* the last one failed: said so once */
+    uint64_t lsn; /* records before it are in the tree being made */
+    bool start_known;
+    uint64_t start_sequence, start_block; /* of the entry that begins with lsn */
+    uint32_t start_prev_crc;
+    struct disk_segment_row *rows; /* data segments as of lsn */
+    struct waitq wake;             /* the fiber waits here */
+    struct waitq done;             /* those who wait for one to end */
+    uint64_t sequence;             /* completed, ever */
+    uint64_t memtable_bytes_max;
+    uint64_t journal_bytes_max;
+};
+void checkpoint_init(struct store *store);
+void checkpoint_fiber(void *arg);
+void checkpoint_kick(struct store *store);
+/* Run one now and wait for it. */
+may_yield must_check int checkpoint_now(struct store *store);
+
+/* Merge the frozen memtable into tree, writing new nodes; dropped ones become tree's garbage.
+ * victims: segments whose nodes are to be rewritten. */
+may_yield must_check int tree_merge(struct store *store, struct tree *tree,
+                                    struct disk_pointer *ret_root, uint32_t *ret_level);
+/* Space for bytes in both halves of the open node segment. -ERR_NO_SPACE. */
+must_check int node_space(struct store *store, uint32_t bytes, struct disk_pointer *ret_pointer);
+
+/* ---- the store ----------------------------------------------------------------------------- */
+
+#include "store/extent.h"
+#include "store/journal.h"
+
+struct store {
+    struct disk *disk;
+    struct store_options options;
+    struct store_identity identity;
+    uint64_t store_id; /* first half of the uuid: marks our blocks */
+    struct disk_superblock super; /* newest durable */
+    struct segment *segments;
+    uint32_t segment_count;
+    uint32_t segment_blocks;
+    uint32_t segments_free;
+    uint32_t segments_by_state[SEGMENT_DISCARDING + 1];
+    uint32_t segment_cursor;
+    uint32_t node_segment; /* open, or SEGMENT_NONE */
+    uint64_t live_data;    /* blocks, over all data segments */
+    uint64_t live_nodes;   /* blocks of both copies */
+    uint32_t *dying;       /* segments to look at when the journal has proven more */
+    uint32_t dying_count;
+    struct memtable *active;
+    struct memtable *frozen; /* NULL unless a checkpoint runs */
+    uint64_t version;        /* changes whenever active, frozen or tree are exchanged */
+    struct list trees;
+    struct cache cache;
+    struct journal journal;
+    struct extents extents;
+    struct checkpoint checkpoint;
+    struct cleaner {
+        store_move_fn move;
+        void *context;
+        struct waitq wake;
+        uint64_t wanted;
+    } cleaner;
+    struct waitq space;    /* something was freed or drained: look again */
+    struct waitq stopped;
+    uint32_t fibers;
+    bool recovering; /* changes are not journaled */
+    bool stopping;
+    bool fenced;
+    struct store_health health;
+};
+
+static inline uint32_t segment_of(const struct store *store, uint64_t block)
+{
+    uint64_t index = block / store->segment_blocks;
+    assert(index > 0 && index < store->segment_count);
+    return (uint32_t)index;
+}
+static inline uint64_t segment_block(const struct store *store, uint32_t index)
+{
+    return (uint64_t)index * store->segment_blocks;
+}
+static inline struct tree *store_tree(const struct store *store)
+{
+    return list_last(&store->trees, struct tree, link);
+}
+
+/* ---- batch.c ------------------------------------------------------------------------------- */
+
+struct change {
+    enum disk_change_op op;
+    struct slice key;
+    struct slice value;         /* PUT */
+    struct store_extent extent; /* EXTENT_* */
+};
+/* The next change. 1, 0 (end), -ERR_CORRUPT_WIRE. */
+must_check int batch_next(struct slice bytes, uint32_t *cursor, struct change *ret_change);
+/* Make a batch's changes visible: memtable, backpointers, accounting. Malformed bytes: asserts
+ * (ours) or, while recovering, -ERR_CORRUPT_DISK with nothing done after the bad place. */
+int batch_apply(struct store *store, struct slice bytes, uint64_t lsn);
+void backpointer_key(uint8_t key[BACKPOINTER_KEY_BYTES], uint64_t block);
+
+/* ---- superblock.c, recover.c, store.c, cleaner.c ------------------------------------------- */
+
+/* As store_format, with a segment size other than the usual (tests). */
+may_yield must_check int superblock_format(struct disk *disk,
+                                           const struct store_identity *identity, bool force,
+                                           uint32_t segment_bytes);
+may_yield must_check int superblock_read(struct disk *disk, struct disk_superblock *ret_super);
+/* Write super (sequence set here) to two slots, flushed. */
+may_yield must_check int superblock_write(struct store *store, struct disk_superblock *super);
+/* Segment table, journal replay. */
+may_yield must_check int recover(struct store *store);
+/* The device failed: read-only from here on. */
+void store_fence(struct store *store, const char *what, int error);
+void cleaner_fiber(void *arg);
+void cleaner_kick(struct store *store);
+/* Blocks that new data may still take (may be negative). */
+int64_t space_left(const struct store *store);
+
+#endif

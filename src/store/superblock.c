@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/* Superblock: eight slots at the start of the device; the newest valid one is the store.
+ *
+ * SB1  A slot is written only when everything it points to has been flushed.
+ * SB2  Each superblock is written to two slots, flushed in between, so that one bad sector does
+ *      not throw the store back to an older state whose blocks may have been reused.
+ * SB3  The slots of the superblock before are not touched by the next one (sequence modulo 8).
+ */
+#include "store/store_internal.h"
+
+#include "base/log.h"
+
+enum { SLOTS_BYTES = DISK_SUPER_SLOTS * DISK_SUPER_BYTES };
+
+int superblock_format(struct disk *disk, const struct store_identity *identity, bool force,
+                      uint32_t segment_bytes)
+{
+    uint64_t segments = disk_info(disk)->size_bytes / segment_bytes;
+    if (segments < 8)
+        return -ENOSPC;
+    assert(segment_bytes % STORE_BLOCK_BYTES == 0 && segments <= UINT32_MAX);
+    uint8_t *slots = mem_alloc_aligned(SLOTS_BYTES, STORE_BLOCK_BYTES);
+    int result = disk_read(disk, 0, slots, SLOTS_BYTES);
+    for (uint32_t i = 0; result == 0 && !force && i < SLOTS_BYTES; i++)
+        if (slots[i] != 0)
+            result = -EEXIST;
+    memset(slots, 0, SLOTS_BYTES);
+    struct disk_superblock *super = (void *)slots;
+    super->sequence = 1;
+    super->cluster = identity->cluster;
+    super->store = identity->store;
+    for (uint32_t i = 0; i < 2; i++) {
+        /* Always a new id: nothing an earlier store left behind may be taken for ours. */
+        uint64_t word = env_entropy_u64() | 1;
+        memcpy(super->store.bytes + 8 * i, &word, sizeof word);
+    }
+    super->node = identity->node;
+    super->segment_blocks = segment_bytes / STORE_BLOCK_BYTES;
+    super->segment_count = (uint32_t)segments;
+    super->journal_lsn = 1;
+    super->journal_sequence = 1;
+    super->journal_block = super->segment_blocks + 1;
+    disk_superblock_seal(super);
+    struct disk_journal_segment head = {.sequence = 1, .next_segment = 2};
+    memcpy(&head.store_id, super->store.bytes, sizeof head.store_id);
+    disk_journal_segment_seal(&head);
+    uint8_t *block = mem_alloc_aligned(STORE_BLOCK_BYTES, STORE_BLOCK_BYTES);
+    memset(block, 0, STORE_BLOCK_BYTES);
+    memcpy(block, &head, sizeof head);
+    if (result == 0)
+        result = disk_write(disk, segment_bytes, block, STORE_BLOCK_BYTES);
+    if (result == 0)
+        result = disk_flush(disk);
+    if (result == 0)
+        result = disk_write(disk, 0, slots, SLOTS_BYTES);
+    if (result == 0)
+        result = disk_flush(disk);
+    mem_free(block);
+    mem_free(slots);
+    return result;
+}
+
+int store_format(struct disk *disk, const struct store_identity *identity, bool force)
+{
+    return superblock_format(disk, identity, force, STORE_SEGMENT_BYTES);
+}
+
+int superblock_read(struct disk *disk, struct disk_superblock *ret_super)
+{
+    if (disk_info(disk)->size_bytes < SLOTS_BYTES)
+        return -ERR_NOT_FORMATTED;
+    uint8_t *slots = mem_alloc_aligned(SLOTS_BYTES, STORE_BLOCK_BYTES);
+    int result = disk_read(disk, 0, slots, SLOTS_BYTES);
+    int worst = -ERR_NOT_FORMATTED;
+    const struct disk_superblock *newest = NULL;
+    for (uint32_t i = 0; result == 0 && i < DISK_SUPER_SLOTS; i++) {
+        const struct disk_superblock *super = (const void *)(slots + i * DISK_SUPER_BYTES);
+        int checked = disk_superblock_check(super);
+        if (checked == 0 && (!newest || super->sequence > newest->sequence))
+            newest = super;
+        if (checked < 0 && checked != -ERR_NOT_FORMATTED)
+            worst = checked;
+    }
+    if (result == 0 && !newest)
+        result = worst;
+    if (result == 0 && (uint64_t)newest->segment_blocks * newest->segment_count >
+                           disk_info(disk)->size_bytes / STORE_BLOCK_BYTES) {
+        log_error("store-device-small", "bytes=%llu: smaller than the store on it",
+                  (unsigned long long)disk_info(disk)->size_bytes);
+        result = -ERR_CORRUPT_DISK;
+    }
+    if (result == 0)
+        memcpy(ret_super, newest, sizeof *ret_super);
+    else
+        log_warn("store-no-superblock", "result=%s", error_name(result));
+    mem_free(slots);
+    return result;
+}
+
+int superblock_write(struct store *store, struct disk_superblock *super)
+{
+    uint8_t *block = mem_alloc_aligned(DISK_SUPER_BYTES, STORE_BLOCK_BYTES);
+    int result = 0;
+    for (uint32_t copy = 0; copy < 2 && result == 0; copy++) {
+        super->sequence = store->super.sequence + 1 + copy;
+        disk_superblock_seal(super);
+        memcpy(block, super, sizeof *super);
+        uint64_t slot = super->sequence % DISK_SUPER_SLOTS;
+        result = disk_write(store->disk, slot * DISK_SUPER_BYTES, block, DISK_SUPER_BYTES);
+        if (result == 0)
+            result = disk_flush(store->disk);
+    }
+    mem_free(block);
+    if (result == 0)
+        store->super = *super;
+    else
+        store_fence(store, "superblock write", result);
+    return result;
+}
+
+static void identity_of(const struct disk_superblock *super, struct store_identity *ret_identity)
+{
+    *ret_identity = (struct store_identity){
+        .cluster = super->cluster, .store = super->store, .node = super->node};
+}
+
+int store_identify(struct disk *disk, struct store_identity *ret_identity)
+{
+    struct disk_superblock super;
+    int result = superblock_read(disk, &super);
+    if (result == 0)
+        identity_of(&super, ret_identity);
+    return result;
+}
