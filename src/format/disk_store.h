@@ -59,7 +59,8 @@ struct disk_superblock {
     uint32_t journal_prev_crc;    /* crc of the entry before */
     uint32_t zero;
     uint64_t flushed_lsn; /* records up to here were durable when this was written */
-    uint8_t reserved[3928];
+    uint64_t store_id;    /* random, new with every format: marks all blocks of the store */
+    uint8_t reserved[3920];
 };
 FORMAT_SIZE(struct disk_superblock, DISK_SUPER_BYTES);
 FORMAT_OFFSET(struct disk_superblock, root, 80);

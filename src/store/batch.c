@@ -48,9 +48,8 @@ static void append(struct store_batch *batch, enum disk_change_op op, struct sli
                    struct slice value)
 {
     assert(key.bytes <= STORE_KEY_MAX && value.bytes <= STORE_VALUE_MAX);
-    struct disk_change head = {.op = (uint8_t)op,
-                               .key_bytes = (uint16_t)key.bytes,
-                               .value_bytes = value.bytes};
+    struct disk_change head = {
+        .op = (uint8_t)op, .key_bytes = (uint16_t)key.bytes, .value_bytes = value.bytes};
     uint8_t *place = reserve(batch, (uint32_t)sizeof head + key.bytes + value.bytes);
     memcpy(place, &head, sizeof head);
     if (key.bytes)

@@ -71,8 +71,7 @@ static void drop(struct cache *cache, struct cache_node *node)
 static void evict(struct cache *cache)
 {
     struct cache_node *node, *after;
-    list_for_each_safe(node, after, &cache->lru, lru)
-    {
+    list_for_each_safe (node, after, &cache->lru, lru) {
         if (cache->count < cache->count_max)
             return;
         if (node->pins == 0 && !node->loading)
@@ -97,7 +96,8 @@ void cache_fini(struct store *store)
 {
     struct cache *cache = &store->cache;
     struct cache_node *node, *after;
-    list_for_each_safe(node, after, &cache->lru, lru) drop(cache, node);
+    list_for_each_safe (node, after, &cache->lru, lru)
+        drop(cache, node);
     assert(cache->count == 0);
     while (cache->spare)
         mem_free(buffer_take(cache));
@@ -108,8 +108,8 @@ int copies_read(struct store *store, const struct disk_pointer *pointer, void *b
 {
     int result = 0;
     for (uint32_t copy = 0; copy < 2; copy++) {
-        result = disk_read(store->disk, pointer->block[copy] * STORE_BLOCK_BYTES, bytes,
-                           pointer->bytes);
+        result =
+            disk_read(store->disk, pointer->block[copy] * STORE_BLOCK_BYTES, bytes, pointer->bytes);
         if (result == 0 && crc32c(0, bytes, pointer->bytes) == pointer->crc) {
             if (copy == 0 || store->fenced)
                 return 0;

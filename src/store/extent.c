@@ -182,8 +182,7 @@ static uint64_t place(struct store *store, enum extent_stream stream, uint32_t b
 {
     uint32_t index = store->extents.segment[stream];
     if (index == SEGMENT_NONE || store->segments[index].frontier + blocks > store->segment_blocks) {
-        enum segment_urgency urgency =
-            stream == STREAM_CLEANER ? URGENCY_CLEANER : URGENCY_MEMBER;
+        enum segment_urgency urgency = stream == STREAM_CLEANER ? URGENCY_CLEANER : URGENCY_MEMBER;
         if (store->segments_free <= segment_floor(store, urgency))
             return 0; /* keep the old one open: smaller extents may still fit */
         seal(store, stream);
@@ -274,8 +273,7 @@ int store_extent_write(struct store *store, struct buf_slice data, uint32_t bloc
 static bool read_memory(struct store *store, uint64_t block, uint32_t count, void *data)
 {
     struct extent_write *write;
-    list_for_each(write, &store->extents.writes, link)
-    {
+    list_for_each (write, &store->extents.writes, link) {
         if (write->done || block < write->block || block + count > write->block + write->blocks)
             continue;
         const uint8_t *base = write->submitted ? write->io.data : write->buf->data;
@@ -305,8 +303,8 @@ int store_extent_read(struct store *store, struct store_extent extent, uint32_t 
     bool aligned = (uintptr_t)data % DISK_BLOCK_BYTES == 0;
     struct buf *bounce = aligned ? NULL : buf_new(bytes);
     segment->users++;
-    int result = disk_read(store->disk, block * STORE_BLOCK_BYTES, aligned ? data : bounce->data,
-                           bytes);
+    int result =
+        disk_read(store->disk, block * STORE_BLOCK_BYTES, aligned ? data : bounce->data, bytes);
     segment->users--;
     segment_consider(store, (uint32_t)index);
     segment_reclaim(store);

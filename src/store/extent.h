@@ -45,9 +45,8 @@ void extents_init(struct store *store);
 void extents_fini(struct store *store);
 /* Submit what is staged. */
 void extents_push(struct store *store);
-must_check int extents_write(struct store *store, enum extent_stream stream,
-                             struct buf_slice data, uint32_t blocks,
-                             struct store_extent *ret_extent);
+must_check int extents_write(struct store *store, enum extent_stream stream, struct buf_slice data,
+                             uint32_t blocks, struct store_extent *ret_extent);
 struct extent_fresh *fresh_find(struct store *store, struct store_extent extent);
 void fresh_drop(struct store *store, struct extent_fresh *fresh);
 /* Forget extents that nobody claimed in time. */

@@ -24,7 +24,7 @@ struct store_iter {
     uint64_t version;
     struct iter_cursor cursors[2];
     struct cache_node *leaf;
-    uint32_t index;      /* in leaf */
+    uint32_t index; /* in leaf */
     uint32_t leaf_key_bytes;
     bool tree_done;
     bool after; /* place has been handed out */
@@ -35,7 +35,7 @@ struct store_iter {
     uint8_t leaf_key[NODE_KEY_MAX];
     uint8_t value[DISK_TREE_NODE_BYTES / 4];
 };
-_Static_assert(STORE_KEY_MAX == NODE_KEY_MAX, "keys of the tree are keys of the store");
+_Static_assert((int)STORE_KEY_MAX == (int)NODE_KEY_MAX, "keys of the tree are keys of the store");
 
 struct store_iter *store_iter_new(struct store *store)
 {

@@ -139,15 +139,13 @@ void journal_cut(struct store *store)
     }
 }
 
-uint64_t journal_append(struct store *store, const struct disk_record *record,
-                        struct slice payload, const struct disk_record_extent *extents,
-                        uint64_t data_seq)
+uint64_t journal_append(struct store *store, const struct disk_record *record, struct slice payload,
+                        const struct disk_record_extent *extents, uint64_t data_seq)
 {
     struct journal *journal = &store->journal;
     assert(!store->recovering && record->payload_bytes == payload.bytes);
     uint32_t extent_bytes = record->extent_count * (uint32_t)sizeof *extents;
-    uint32_t bytes =
-        (uint32_t)round_up(sizeof *record + extent_bytes + (uint64_t)payload.bytes, 8);
+    uint32_t bytes = (uint32_t)round_up(sizeof *record + extent_bytes + (uint64_t)payload.bytes, 8);
     struct journal_buf *buf = filling(store, bytes);
     uint8_t *place = buf->bytes + STORE_BLOCK_BYTES + buf->used;
     memcpy(place, record, sizeof *record);
@@ -180,8 +178,7 @@ static void chain_push(struct journal *journal)
 {
     if (journal->chain_count == journal->chain_room) {
         journal->chain_room = MAX(2 * journal->chain_room, 16u);
-        journal->chain =
-            mem_realloc(journal->chain, journal->chain_room * sizeof *journal->chain);
+        journal->chain = mem_realloc(journal->chain, journal->chain_room * sizeof *journal->chain);
     }
     journal->chain[journal->chain_count++] =
         (struct journal_segment){journal->segment, journal->sequence};
@@ -298,12 +295,11 @@ static void submit(struct store *store, struct journal_buf *buf)
         memcpy(buf->bytes, &segment, sizeof segment);
         journal->header_due = false;
     }
-    journal->write_io =
-        (struct disk_io){.op = DISK_WRITE,
-                         .offset = (at - head) * STORE_BLOCK_BYTES,
-                         .data = buf->bytes + (1 - head) * STORE_BLOCK_BYTES,
-                         .bytes = (blocks + head) * STORE_BLOCK_BYTES,
-                         .done = write_done};
+    journal->write_io = (struct disk_io){.op = DISK_WRITE,
+                                         .offset = (at - head) * STORE_BLOCK_BYTES,
+                                         .data = buf->bytes + (1 - head) * STORE_BLOCK_BYTES,
+                                         .bytes = (blocks + head) * STORE_BLOCK_BYTES,
+                                         .done = write_done};
     journal->block += blocks;
     store->health.journal_bytes += journal->write_io.bytes;
     disk_submit(store->disk, &journal->write_io);

@@ -37,7 +37,7 @@ struct journal {
     struct disk_io write_io;
     struct disk_io flush_io;
     bool flushing;
-    uint64_t flush_lsn;    /* what the flush in flight will make durable */
+    uint64_t flush_lsn; /* what the flush in flight will make durable */
     uint64_t flush_proves;
     /* Tail: where the next entry goes. */
     uint32_t segment;
@@ -45,7 +45,7 @@ struct journal {
     uint64_t sequence; /* of segment */
     uint32_t block;    /* inside segment */
     uint32_t prev_crc;
-    bool header_due; /* segment's first block is not written yet */
+    bool header_due;               /* segment's first block is not written yet */
     struct journal_segment *chain; /* oldest first, without next_segment */
     uint32_t chain_count;
     uint32_t chain_room;
@@ -64,9 +64,8 @@ void journal_fini(struct store *store);
 void journal_resume(struct store *store, uint64_t lsn);
 /* Append a record; returns its LSN. extents: what it brings along, to be pinned (LOG) or claimed;
  * their checksums are found in the fresh table or in the record it replaces. */
-uint64_t journal_append(struct store *store, const struct disk_record *record,
-                        struct slice payload, const struct disk_record_extent *extents,
-                        uint64_t data_seq);
+uint64_t journal_append(struct store *store, const struct disk_record *record, struct slice payload,
+                        const struct disk_record_extent *extents, uint64_t data_seq);
 /* End the entry being filled, so that the next record begins a new one. */
 void journal_cut(struct store *store);
 /* Free chain segments before sequence. */

@@ -11,9 +11,9 @@
 enum { MEMTABLE_HEIGHT = 12 };
 
 struct memtable_row {
-    uint8_t *value;       /* in the arena; NULL: tombstone */
+    uint8_t *value; /* in the arena; NULL: tombstone */
     uint32_t value_bytes;
-    uint32_t value_room;  /* so that an update of no greater size needs no new place */
+    uint32_t value_room; /* so that an update of no greater size needs no new place */
     uint16_t key_bytes;
     uint16_t height;
     uint32_t zero;

@@ -79,8 +79,8 @@ uint32_t node_lower_bound(const void *node, struct slice key, bool *ret_equal)
         return 0;
     if (order > 0)
         return node_count(node);
-    struct slice wanted = slice_of((const uint8_t *)key.data + prefix.bytes,
-                                   key.bytes - prefix.bytes);
+    struct slice wanted =
+        slice_of((const uint8_t *)key.data + prefix.bytes, key.bytes - prefix.bytes);
     uint32_t low = 0, high = node_count(node);
     while (low < high) {
         uint32_t middle = (low + high) / 2;
@@ -154,8 +154,8 @@ void node_builder_add(struct node_builder *builder, struct slice key, struct sli
         builder->entries =
             mem_realloc(builder->entries, builder->entries_room * sizeof *builder->entries);
     }
-    builder->entries[builder->count++] = (struct node_entry){
-        builder->used, (uint16_t)key.bytes, (uint16_t)value.bytes};
+    builder->entries[builder->count++] =
+        (struct node_entry){builder->used, (uint16_t)key.bytes, (uint16_t)value.bytes};
     if (key.bytes)
         memcpy(builder->bytes + builder->used, key.data, key.bytes);
     if (value.bytes)

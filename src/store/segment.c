@@ -94,6 +94,12 @@ void segment_claim(struct store *store, uint32_t index, enum segment_state state
     store->segments[index].dirty = true;
 }
 
+void segment_lend(struct store *store, uint32_t index, bool out)
+{
+    assert(store->segments[index].state == (out ? SEGMENT_FREE : SEGMENT_DISCARDING));
+    set_state(store, index, out ? SEGMENT_DISCARDING : SEGMENT_FREE);
+}
+
 void segment_free(struct store *store, uint32_t index)
 {
     struct segment *segment = &store->segments[index];

@@ -32,11 +32,11 @@ enum segment_state {
 
 struct segment {
     uint8_t state;
-    bool open;      /* being appended to */
-    bool dirty;     /* has been written since it was last discarded */
-    bool not_node;  /* freed while a checkpoint runs: its snapshot may still count data here */
-    bool listed;    /* in store.dying */
-    bool stuck;     /* the cleaner could not empty it */
+    bool open;     /* being appended to */
+    bool dirty;    /* has been written since it was last discarded */
+    bool not_node; /* freed while a checkpoint runs: its snapshot may still count data here */
+    bool listed;   /* in store.dying */
+    bool stuck;    /* the cleaner could not empty it */
     uint16_t zero;
     uint32_t live;     /* blocks that rows or tree nodes refer to */
     uint32_t garbage;  /* NODE: part of live that the next tree version no longer needs */
@@ -49,11 +49,11 @@ struct segment {
 };
 
 enum segment_urgency { /* how many free segments must remain after taking one */
-    URGENCY_JOURNAL,
-    URGENCY_NODE,
-    URGENCY_CLEANER,
-    URGENCY_MEMBER, /* store_extent_write */
-    URGENCY_USER,   /* store_reserve */
+                       URGENCY_JOURNAL,
+                       URGENCY_NODE,
+                       URGENCY_CLEANER,
+                       URGENCY_MEMBER, /* store_extent_write */
+                       URGENCY_USER,   /* store_reserve */
 };
 
 void segment_init(struct store *store, uint32_t count, uint32_t blocks);
@@ -62,8 +62,9 @@ void segment_init(struct store *store, uint32_t count, uint32_t blocks);
 void segment_claim(struct store *store, uint32_t index, enum segment_state state);
 uint32_t segment_take(struct store *store, enum segment_state state, enum segment_urgency urgency);
 uint32_t segment_floor(const struct store *store, enum segment_urgency urgency);
+/* Take a free segment out of circulation while it is discarded, and put it back. */
+void segment_lend(struct store *store, uint32_t index, bool out);
 void segment_free(struct store *store, uint32_t index);
-static inline uint32_t segment_of(const struct store *store, uint64_t block);
 /* Accounting of blocks that lie in one segment. */
 void segment_live_add(struct store *store, uint64_t block, uint32_t blocks);
 void segment_live_del(struct store *store, uint64_t block, uint32_t blocks, uint64_t lsn);
@@ -128,7 +129,7 @@ struct tree {
 struct tree *tree_new(const struct disk_pointer *root, uint32_t root_level);
 struct tree *tree_hold(struct store *store);
 void tree_release(struct store *store, struct tree *tree);
-void tree_garbage_add(struct tree *tree, uint64_t block, uint32_t blocks);
+void tree_garbage_add(struct store *store, struct tree *tree, uint64_t block, uint32_t blocks);
 /* Let go of the garbage of trees that nobody reads. */
 void tree_collect(struct store *store);
 /* The leaf that covers key, pinned (NULL: empty tree), and its exclusive upper bound (length 0:
@@ -142,11 +143,28 @@ may_yield must_check int tree_contains(struct store *store, const struct tree *t
 
 /* ---- checkpoint.c, tree_merge.c ------------------------------------------------------------ */
 
+/* Runs of blocks written for a tree that is not published yet (of each copy). */
+struct node_log {
+    struct tree_garbage *items;
+    uint32_t count;
+    uint32_t room;
+};
+/* Keys whose paths are to be rewritten although nothing changed there: the cleaning of node
+ * segments. Sorted; key i is bytes[i], a run of lengths[i]. */
+struct forced {
+    uint8_t (*keys)[NODE_KEY_MAX];
+    uint16_t *lengths;
+    uint32_t count;
+    uint32_t room;
+};
 struct checkpoint {
     bool wanted;
     bool running;
-    bool failing; /* the last one failed: said so once */
-    uint64_t lsn; /* records before it are in the tree being made */
+    bool failing;            /* the last one failed: said so once */
+    uint64_t lsn;            /* records before it are in the tree being made */
+    uint64_t must_flush_lsn; /* prepared records, logged again */
+    struct node_log written;
+    struct forced forced;
     bool start_known;
     uint64_t start_sequence, start_block; /* of the entry that begins with lsn */
     uint32_t start_prev_crc;
@@ -163,8 +181,7 @@ void checkpoint_kick(struct store *store);
 /* Run one now and wait for it. */
 may_yield must_check int checkpoint_now(struct store *store);
 
-/* Merge the frozen memtable into tree, writing new nodes; dropped ones become tree's garbage.
- * victims: segments whose nodes are to be rewritten. */
+/* Merge the frozen memtable into tree, writing new nodes; dropped ones become tree's garbage. */
 may_yield must_check int tree_merge(struct store *store, struct tree *tree,
                                     struct disk_pointer *ret_root, uint32_t *ret_level);
 /* Space for bytes in both halves of the open node segment. -ERR_NO_SPACE. */
@@ -179,7 +196,7 @@ struct store {
     struct disk *disk;
     struct store_options options;
     struct store_identity identity;
-    uint64_t store_id; /* first half of the uuid: marks our blocks */
+    uint64_t store_id;            /* marks our blocks */
     struct disk_superblock super; /* newest durable */
     struct segment *segments;
     uint32_t segment_count;
@@ -206,10 +223,11 @@ struct store {
         struct waitq wake;
         uint64_t wanted;
     } cleaner;
-    struct waitq space;    /* something was freed or drained: look again */
+    struct waitq space; /* something was freed or drained: look again */
     struct waitq stopped;
     uint32_t fibers;
-    bool recovering; /* changes are not journaled */
+    bool recover_checkpoint; /* R5 */
+    bool recovering;         /* changes are not journaled */
     bool stopping;
     bool fenced;
     struct store_health health;
@@ -248,9 +266,8 @@ void backpointer_key(uint8_t key[BACKPOINTER_KEY_BYTES], uint64_t block);
 /* ---- superblock.c, recover.c, store.c, cleaner.c ------------------------------------------- */
 
 /* As store_format, with a segment size other than the usual (tests). */
-may_yield must_check int superblock_format(struct disk *disk,
-                                           const struct store_identity *identity, bool force,
-                                           uint32_t segment_bytes);
+may_yield must_check int superblock_format(struct disk *disk, const struct store_identity *identity,
+                                           bool force, uint32_t segment_bytes);
 may_yield must_check int superblock_read(struct disk *disk, struct disk_superblock *ret_super);
 /* Write super (sequence set here) to two slots, flushed. */
 may_yield must_check int superblock_write(struct store *store, struct disk_superblock *super);

@@ -29,11 +29,8 @@ int superblock_format(struct disk *disk, const struct store_identity *identity, 
     super->sequence = 1;
     super->cluster = identity->cluster;
     super->store = identity->store;
-    for (uint32_t i = 0; i < 2; i++) {
-        /* Always a new id: nothing an earlier store left behind may be taken for ours. */
-        uint64_t word = env_entropy_u64() | 1;
-        memcpy(super->store.bytes + 8 * i, &word, sizeof word);
-    }
+    /* Always new: nothing that an earlier store left behind may be taken for ours. */
+    super->store_id = env_entropy_u64();
     super->node = identity->node;
     super->segment_blocks = segment_bytes / STORE_BLOCK_BYTES;
     super->segment_count = (uint32_t)segments;
@@ -41,8 +38,8 @@ int superblock_format(struct disk *disk, const struct store_identity *identity, 
     super->journal_sequence = 1;
     super->journal_block = super->segment_blocks + 1;
     disk_superblock_seal(super);
-    struct disk_journal_segment head = {.sequence = 1, .next_segment = 2};
-    memcpy(&head.store_id, super->store.bytes, sizeof head.store_id);
+    struct disk_journal_segment head = {
+        .store_id = super->store_id, .sequence = 1, .next_segment = 2};
     disk_journal_segment_seal(&head);
     uint8_t *block = mem_alloc_aligned(STORE_BLOCK_BYTES, STORE_BLOCK_BYTES);
     memset(block, 0, STORE_BLOCK_BYTES);

@@ -37,12 +37,12 @@ void tree_release(struct store *store, struct tree *tree)
         tree_collect(store);
 }
 
-void tree_garbage_add(struct tree *tree, uint64_t block, uint32_t blocks)
+void tree_garbage_add(struct store *store, struct tree *tree, uint64_t block, uint32_t blocks)
 {
+    store->segments[segment_of(store, block)].garbage += 2 * blocks;
     if (tree->garbage_count == tree->garbage_room) {
         tree->garbage_room = MAX(2 * tree->garbage_room, 256u);
-        tree->garbage =
-            mem_realloc(tree->garbage, tree->garbage_room * sizeof *tree->garbage);
+        tree->garbage = mem_realloc(tree->garbage, tree->garbage_room * sizeof *tree->garbage);
     }
     tree->garbage[tree->garbage_count++] = (struct tree_garbage){block, blocks, 0};
 }

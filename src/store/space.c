@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/* Space: how much is left, and who has to wait for more.
+ *
+ * Two questions are kept apart. *Room*: would what is live, plus this, still fit once everything
+ * dead has been cleaned away? If not, -ERR_NO_SPACE at once. *Free segments*: is there an empty
+ * segment now? If not but there is room, wait for checkpoint and cleaner, which are told.
+ *
+ * SP1  Room leaves out the floor of user writes (segment.c), the segments the journal may come to
+ *      need between checkpoints, and as much again as the nodes in use, for the next checkpoint.
+ * SP2  A writer that frees (a delete) is never refused for space; it waits only for memory and for
+ *      a journal that has outgrown its limit twice.
+ */
+#include "store/store_internal.h"
+
+#define WAIT_NS    (250 * NS_PER_MS)
+#define GIVE_UP_NS (10 * NS_PER_S)
+
+static uint32_t journal_segments_max(const struct store *store)
+{
+    uint64_t segment_bytes = (uint64_t)store->segment_blocks * STORE_BLOCK_BYTES;
+    return (uint32_t)div_up(2 * journal_limit(store), segment_bytes) + 2;
+}
+
+int64_t space_left(const struct store *store)
+{
+    int64_t kept = 1 + (int64_t)segment_floor(store, URGENCY_USER) + journal_segments_max(store);
+    int64_t nodes = (int64_t)div_up(2 * store->live_nodes, store->segment_blocks) + 1;
+    int64_t segments = (int64_t)store->segment_count - kept - nodes;
+    /* Some of each segment cannot be filled, and the cleaner needs something to gain. */
+    int64_t blocks = segments * (int64_t)store->segment_blocks * 15 / 16;
+    return blocks - (int64_t)store->live_data;
+}
+
+void store_space(const struct store *store, struct store_space *ret_space)
+{
+    int64_t left = space_left(store);
+    uint64_t size = (uint64_t)store->segment_count * store->segment_blocks * STORE_BLOCK_BYTES;
+    uint64_t journal = (uint64_t)store->segments_by_state[SEGMENT_JOURNAL] * store->segment_blocks *
+                       STORE_BLOCK_BYTES;
+    *ret_space = (struct store_space){
+        .size_bytes = size,
+        .used_bytes = (store->live_data + store->live_nodes) * STORE_BLOCK_BYTES + journal,
+        .free_bytes = left > 0 ? (uint64_t)left * STORE_BLOCK_BYTES : 0};
+}
+
+static bool memory_full(const struct store *store)
+{
+    const struct checkpoint *checkpoint = &store->checkpoint;
+    if (store->active->bytes > checkpoint->memtable_bytes_max * 3 / 2 && store->frozen)
+        return true;
+    if (store->journal.bytes_since_checkpoint > 2 * checkpoint->journal_bytes_max)
+        return true;
+    uint64_t in_flight_max = MAX(store->options.memory_bytes / 8, 2 * MIB);
+    return store->extents.in_flight + store->journal.pending_bytes > MIN(in_flight_max, 64 * MIB);
+}
+
+/* Is there place for bytes in open or free segments, without the reserve? */
+static bool segment_ready(const struct store *store, uint64_t bytes)
+{
+    uint32_t index = store->extents.segment[STREAM_USER];
+    uint64_t blocks = div_up(bytes, STORE_BLOCK_BYTES);
+    uint64_t open = index ? store->segment_blocks - store->segments[index].frontier : 0;
+    uint32_t floor = segment_floor(store, URGENCY_USER) + 1;
+    uint32_t journal = store->segments_by_state[SEGMENT_JOURNAL];
+    floor += journal_segments_max(store) > journal ? journal_segments_max(store) - journal : 0;
+    return store->segments_free > floor || blocks + 2 * STORE_EXTENT_BLOCKS_MAX <= open;
+}
+
+int store_reserve(struct store *store, uint64_t bytes, bool freeing)
+{
+    uint64_t blocks = div_up(bytes, STORE_BLOCK_BYTES);
+    uint64_t give_up = env_now_ns() + GIVE_UP_NS;
+    for (;;) {
+        if (store->fenced)
+            return -ERR_FENCED;
+        bool room = freeing || space_left(store) >= (int64_t)blocks;
+        if (!room)
+            return -ERR_NO_SPACE;
+        bool ready = freeing || bytes == 0 || segment_ready(store, bytes);
+        if (ready && !memory_full(store))
+            return 0;
+        if (!ready) {
+            cleaner_kick(store);
+            if (env_now_ns() > give_up)
+                return -ERR_NO_SPACE;
+        } else {
+            extents_push(store);
+            store->journal.written_goal = store->journal.next_lsn - 1;
+            if (store->active->bytes > store->checkpoint.memtable_bytes_max ||
+                store->journal.bytes_since_checkpoint > journal_limit(store))
+                checkpoint_kick(store);
+        }
+        journal_kick(store);
+        (void)!waitq_wait(&store->space, env_now_ns() + WAIT_NS);
+    }
+}

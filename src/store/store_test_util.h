@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_STORE_STORE_TEST_UTIL_H
+#define CFS_STORE_STORE_TEST_UTIL_H
+
+/* A world with one node and one disk on which a store lives, for the store's tests. Test bodies
+ * run in a fiber; cmocka's assertions longjmp, so they record failures with CHECK and the main
+ * stack looks at them. */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/random.h"
+#include "env/sim.h"
+#include "store/store_internal.h"
+
+#undef assert
+#define assert(expression)                                                                         \
+    (__builtin_expect(!!(expression), 1) ? (void)0                                                 \
+                                         : assert_fail(#expression, __FILE__, __LINE__, __func__))
+
+enum { TEST_SEGMENT_BYTES = 1 << 20 };
+
+struct world {
+    struct sim *sim;
+    struct sim_node *node;
+    struct disk *disk;
+    struct store *store;
+    const struct store_log_ops *log_ops;
+    void *context;
+    uint64_t memory_bytes;
+    struct random random;
+    fiber_fn body;
+    void *arg;
+    bool done;
+    bool failed;
+    int open_result;
+};
+
+#define CHECK(world, condition)                                                                    \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            if (!(world)->failed)                                                                  \
+                fprintf(stderr, "%s:%d: CHECK(%s) failed\n", __FILE__, __LINE__, #condition);      \
+            (world)->failed = true;                                                                \
+        }                                                                                          \
+    } while (0)
+
+static const struct store_log_ops test_no_log;
+
+static inline void world_init(struct world *world, uint64_t seed, uint64_t segments)
+{
+    *world = (struct world){.memory_bytes = 16 * MIB, .log_ops = &test_no_log};
+    random_init(&world->random, seed);
+    world->sim = sim_new(seed);
+    world->node = sim_node_new(world->sim, "10.0.0.1");
+    sim_disk_new(world->sim, "disk", segments * TEST_SEGMENT_BYTES);
+}
+
+static inline void world_fini(struct world *world)
+{
+    sim_free(world->sim);
+}
+
+static inline void world_body(void *arg)
+{
+    struct world *world = arg;
+    world->body(world->arg);
+    world->done = true;
+}
+
+static inline bool world_done(void *arg)
+{
+    return ((struct world *)arg)->done;
+}
+
+/* Run body in a fiber on the node until it returns. */
+static inline void world_run(struct world *world, fiber_fn body, void *arg)
+{
+    world->body = body;
+    world->arg = arg;
+    world->done = false;
+    reactor_spawn(sim_node_reactor(world->node), "test", world_body, world);
+    bool done =
+        sim_run_until(world->sim, world_done, world, sim_now_ns(world->sim) + 10000 * NS_PER_S);
+    assert_true(done);
+    assert_false(world->failed);
+}
+
+/* In a fiber. */
+static inline void world_format(struct world *world)
+{
+    struct store_identity identity = {.node = 7};
+    CHECK(world, disk_open("disk", 0, 0, &world->disk) == 0);
+    CHECK(world, superblock_format(world->disk, &identity, true, TEST_SEGMENT_BYTES) == 0);
+}
+
+static inline void world_open(struct world *world)
+{
+    if (!world->disk)
+        CHECK(world, disk_open("disk", 0, 0, &world->disk) == 0);
+    struct store_options options = {
+        .memory_bytes = world->memory_bytes, .log_ops = world->log_ops, .context = world->context};
+    world->open_result = store_open(world->disk, &options, &world->store);
+}
+
+static inline void world_close(struct world *world)
+{
+    CHECK(world, store_close(world->store) == 0);
+    world->store = NULL;
+}
+
+/* From outside: the power fails, or the process dies, and the node comes back. */
+static inline void world_crash(struct world *world, bool power)
+{
+    if (power)
+        sim_node_power_off(world->node);
+    else
+        sim_node_crash(world->node);
+    world->disk = NULL;
+    world->store = NULL;
+    sim_node_restart(world->node);
+}
+
+#endif
