@@ -34,12 +34,12 @@ static void cut_row(struct store_batch *batch, uint32_t group, struct slice key,
         keep_part(batch, group, row, head->end, row->end);
 }
 
-static int clear_range(struct store *store, uint32_t group, const struct disk_data_record *head,
-                       struct store_batch *batch)
+static int clear_range(struct data_service *service, struct store *store, uint32_t group,
+                       const struct disk_data_record *head, struct store_batch *batch)
 {
     struct data_key from = data_key_make(group, head->ino, head->first);
     struct data_key end = data_key_end(group, head->ino);
-    struct store_iter *iter = store_iter_new(store);
+    struct store_iter *iter = data_iter_take(service, store);
     struct slice key, value;
     int result;
     store_iter_seek(iter, data_key_slice(&from));
@@ -50,7 +50,7 @@ static int clear_range(struct store *store, uint32_t group, const struct disk_da
             break;
         cut_row(batch, group, key, &row, head);
     }
-    store_iter_free(iter);
+    data_iter_give(service, iter);
     return result < 0 ? result : 0;
 }
 
@@ -84,7 +84,7 @@ int data_apply(void *context, struct group *group, const struct store_log_record
     struct data_group *dg = data_group_of(service, record->group);
     assert(!dg->applying);
     dg->applying = true; /* D3 */
-    result = clear_range(group_store(group), record->group, &data.head, batch);
+    result = clear_range(service, group_store(group), record->group, &data.head, batch);
     if (result == 0 && data.head.kind == DISK_DATA_WRITE)
         put_rows(record->group, &data, record, batch);
     dg->applying = false;

@@ -21,7 +21,7 @@ struct group_host {
     struct store *store;
     struct random random;
     uint32_t extent_blocks_max; /* how this member cuts what it gets */
-    /* Extents of an append that was refused; may be NULL. */
+    /* Gets the extents of an append that was refused; NULL: none is. */
     void (*forget)(struct store *store, const struct store_extent *extents, uint32_t count);
     struct group group;
     struct data_service *service;

@@ -86,9 +86,8 @@ int group_append(struct group *group, const struct group_append *append, uint64_
 {
     static uint64_t seq;
     struct group_host *host = group->host;
-    if (random_chance(&host->random, 1, 20)) {
-        if (host->forget)
-            host->forget(host->store, append->extents, append->extent_count);
+    if (host->forget && random_chance(&host->random, 1, 20)) {
+        host->forget(host->store, append->extents, append->extent_count);
         return -ERR_BUSY;
     }
     *ret_seq = ++seq;
@@ -99,7 +98,7 @@ int group_append(struct group *group, const struct group_append *append, uint64_
 int group_wait_room(struct group *group)
 {
     maybe_yield(group->host);
-    return 0;
+    return store_reserve(group->host->other->store, 2 * DATA_IO_MAX, false);
 }
 int group_wait(struct group *group, uint64_t seq)
 {

@@ -149,8 +149,9 @@ void store_iter_free(struct store_iter *iter)
 }
 void store_iter_seek(struct store_iter *iter, struct slice from)
 {
-    assert(from.bytes == DATA_KEY_BYTES);
-    memcpy(iter->from, from.data, from.bytes);
+    assert(from.bytes == DATA_KEY_BYTES || from.bytes == 0);
+    if (from.bytes)
+        memcpy(iter->from, from.data, from.bytes);
     iter->behind = false;
 }
 /* As badly as the contract allows: the next key is chosen at one moment, its value looked up at

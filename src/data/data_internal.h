@@ -29,7 +29,8 @@ struct data_service {
     void *name_context;
     struct htable groups;
     struct data_io *spare_io; /* one kept for the next request */
-    uint32_t zero_crc;        /* of a block of zeroes */
+    struct store_iter *spare_iter;
+    uint32_t zero_crc; /* of a block of zeroes */
 
     struct fiber_mutex repair_mutex;
     struct data_key queue[DATA_REPAIR_QUEUE_MAX]; /* rows that somebody found damaged */
@@ -89,6 +90,10 @@ struct data_io *data_io_take(struct data_service *service);
 void data_io_give(struct data_service *service, struct data_io *io);
 /* Blocks up to the end of the last run: what is behind them was never written. */
 uint32_t data_io_used(const struct data_io *io);
+
+/* An iterator of store (the service's own, which while the store recovers is not known yet). */
+struct store_iter *data_iter_take(struct data_service *service, struct store *store);
+void data_iter_give(struct data_service *service, struct store_iter *iter);
 
 /* Fill runs and crcs for the range that io names. */
 may_yield must_check int data_look_range(struct data_service *service, struct data_io *io);

@@ -134,6 +134,7 @@ void model_run(fiber_fn fn, struct world *world)
 {
     struct sim *sim = sim_new(1);
     struct sim_node *node = sim_node_new(sim, "10.0.0.1");
+    world->sim = sim;
     reactor_spawn(sim_node_reactor(node), "test", fn, world);
     bool finished = sim_run_until(sim, is_done, world, 3600 * NS_PER_S);
     sim_free(sim);

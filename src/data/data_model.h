@@ -8,7 +8,10 @@
 
 enum { INO = 0x123456, MODEL_BYTES = 2 * OBJECT_BYTES };
 
+struct sim;
+
 struct world {
+    struct sim *sim;
     struct group_host *hosts;
     struct rpc *rpcs;
     struct random random;

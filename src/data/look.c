@@ -21,6 +21,24 @@ void data_io_give(struct data_service *service, struct data_io *io)
         service->spare_io = io;
 }
 
+struct store_iter *data_iter_take(struct data_service *service, struct store *store)
+{
+    struct store_iter *iter = service->spare_iter;
+    assert(!service->store || service->store == store); /* one store in a service's life */
+    service->spare_iter = NULL;
+    return iter ? iter : store_iter_new(store);
+}
+
+void data_iter_give(struct data_service *service, struct store_iter *iter)
+{
+    if (service->spare_iter) {
+        store_iter_free(iter);
+        return;
+    }
+    store_iter_seek(iter, (struct slice){0}); /* lets go of what it holds */
+    service->spare_iter = iter;
+}
+
 uint32_t data_io_used(const struct data_io *io)
 {
     if (io->run_count == 0)
@@ -89,14 +107,14 @@ int data_look_range(struct data_service *service, struct data_io *io)
     const struct data_group *dg = data_group_of(service, io->group);
     assert(io->blocks > 0 && io->blocks <= DATA_WRITE_BLOCKS_MAX);
     assert(io->first + io->blocks <= DATA_POSITION_END);
-    struct store_iter *iter = store_iter_new(service->store);
+    struct store_iter *iter = data_iter_take(service, service->store);
     uint64_t changes;
     int result;
     do {
         changes = dg->changes; /* D4 */
         result = range_walk(iter, io);
     } while (result != 1 && changes != dg->changes);
-    store_iter_free(iter);
+    data_iter_give(service, iter);
     return result < 0 ? result : 0;
 }
 
@@ -117,7 +135,7 @@ int data_look_row(struct data_service *service, uint32_t group, uint64_t ino, ui
     const struct data_group *dg = data_group_of(service, group);
     struct data_key from = data_key_make(group, ino, position);
     struct data_key end = data_key_end(group, ino);
-    struct store_iter *iter = store_iter_new(service->store);
+    struct store_iter *iter = data_iter_take(service, service->store);
     struct slice key, value;
     uint64_t changes;
     int result;
@@ -131,7 +149,7 @@ int data_look_row(struct data_service *service, uint32_t group, uint64_t ino, ui
                 result = found->row.first <= position;
         }
     } while (result != 1 && changes != dg->changes);
-    store_iter_free(iter);
+    data_iter_give(service, iter);
     return result;
 }
 
@@ -189,7 +207,7 @@ int data_look_cut(struct data_service *service, const struct data_io *io, uint64
                   uint32_t rows_max, uint64_t *ret_end)
 {
     const struct data_group *dg = data_group_of(service, io->group);
-    struct store_iter *iter = store_iter_new(service->store);
+    struct store_iter *iter = data_iter_take(service, service->store);
     uint64_t changes, reached;
     int result;
     assert(io->first < end && rows_max > 0);
@@ -198,7 +216,7 @@ int data_look_cut(struct data_service *service, const struct data_io *io, uint64
         result = cut_walk(iter, io, end, rows_max, &reached);
         /* D4: rows that reach in from outside the range may be split meanwhile. */
     } while (result <= 0 && changes != dg->changes);
-    store_iter_free(iter);
+    data_iter_give(service, iter);
     if (result >= 0)
         *ret_end = reached;
     return result;
