@@ -41,7 +41,7 @@
 #endif
 
 enum {
-    GUARD_BYTES = 4096,
+    GUARD_BYTES = 16 << 10, /* a frame of up to this size cannot jump over it */
     STACK_BYTES = WITH_ASAN ? 256 << 10 : FIBER_STACK_BYTES,
     MAPPING_BYTES = GUARD_BYTES + STACK_BYTES,
     COLOUR_BYTES = 128,

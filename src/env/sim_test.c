@@ -266,14 +266,23 @@ static void chaos_step(struct echo *echo)
     sim_run_for(echo->sim, sim_random_u64(echo->sim) % (50 * NS_PER_MS));
 }
 
+static uint64_t chaos_run(uint64_t seed)
+{
+    struct echo *echo = echo_new(seed);
+    reactor_spawn(sim_node_reactor(echo->client), "chaos", chaos_client, echo);
+    for (int i = 0; i < 100; i++)
+        chaos_step(echo);
+    uint64_t trace = sim_trace_hash(echo->sim);
+    echo_free(echo);
+    return trace;
+}
+
 static void test_chaos(void **state)
 {
     for (uint64_t seed = 0; seed < 100; seed++) {
-        struct echo *echo = echo_new(seed);
-        reactor_spawn(sim_node_reactor(echo->client), "chaos", chaos_client, echo);
-        for (int i = 0; i < 100; i++)
-            chaos_step(echo);
-        echo_free(echo);
+        uint64_t trace = chaos_run(seed);
+        if (seed < 10)
+            assert_true(chaos_run(seed) == trace);
     }
 }
 

@@ -3,22 +3,32 @@
  *
  * Short transfers are continued here, so that the owner sees all or an error. Discard is advice:
  * a device that cannot do it says so and that is fine. The lock (flock, and O_EXCL on block
- * devices) keeps a second process from opening the same device. */
+ * devices) keeps a second process from opening the same device.
+ *
+ * The files are not registered with the ring: that saves a few nanoseconds a request, but a killed
+ * process would hold the lock some 40 ms longer, until the kernel has taken its ring apart.
+ *
+ * A file in memory (tmpfs) is read and written by plain system calls in disk_submit: io_uring would
+ * hand each request to a worker thread, which takes a hundred times as long as the copy. Only the
+ * completion goes through the ring, so done is called outside the caller all the same. */
 #include "env/linux/linux_internal.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 struct linux_disk {
     struct disk base;
     int fd;
+    bool in_memory; /* tmpfs */
 };
 
 struct disk_request {
@@ -27,6 +37,7 @@ struct disk_request {
     struct linux_disk *disk;
     struct disk_io *io;
     uint32_t done_bytes;
+    int memory_result; /* of an in_memory disk: what the completion says */
 };
 
 static int open_direct(const char *path, int flags)
@@ -105,6 +116,8 @@ int linux_disk_open(struct reactor *reactor, const char *path, uint64_t size_byt
         mem_free(disk);
         return result;
     }
+    struct statfs where;
+    disk->in_memory = fstatfs(fd, &where) == 0 && where.f_type == TMPFS_MAGIC;
     disk->base.info.size_bytes = round_down(disk->base.info.size_bytes, DISK_BLOCK_BYTES);
     *ret_disk = &disk->base;
     return 0;
@@ -117,6 +130,26 @@ void linux_disk_close(struct disk *base)
     mem_free(disk);
 }
 
+static int memory_perform(const struct linux_disk *disk, const struct disk_io *io)
+{
+    const int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    ssize_t result = 0;
+    switch (io->op) {
+    case DISK_READ:
+        result = pread(disk->fd, io->data, io->bytes, (off_t)io->offset);
+        break;
+    case DISK_WRITE:
+        result = pwrite(disk->fd, io->data, io->bytes, (off_t)io->offset);
+        break;
+    case DISK_DISCARD:
+        result = fallocate(disk->fd, punch, (off_t)io->offset, io->bytes);
+        break;
+    case DISK_FLUSH:
+        break; /* memory is all there is */
+    }
+    return result < 0 ? -errno : (int)result;
+}
+
 static void op_submit(struct disk_request *op)
 {
     struct linux_disk *disk = op->disk;
@@ -124,22 +157,26 @@ static void op_submit(struct disk_request *op)
     struct io_uring_sqe *sqe = linux_sqe(linux_of(disk->base.reactor), &op->op);
     uint64_t offset = io->offset + op->done_bytes;
     uint32_t bytes = io->bytes - op->done_bytes;
+    if (disk->in_memory && op->done_bytes == 0) {
+        op->memory_result = memory_perform(disk, io);
+        io_uring_prep_nop(sqe);
+        return;
+    }
+    int fd = disk->fd;
     switch (io->op) {
     case DISK_READ:
-        io_uring_prep_read(sqe, disk->fd, (uint8_t *)io->data + op->done_bytes, bytes, offset);
+        io_uring_prep_read(sqe, fd, (uint8_t *)io->data + op->done_bytes, bytes, offset);
         break;
     case DISK_WRITE:
-        io_uring_prep_write(sqe, disk->fd, (uint8_t *)io->data + op->done_bytes, bytes, offset);
+        io_uring_prep_write(sqe, fd, (uint8_t *)io->data + op->done_bytes, bytes, offset);
         break;
     case DISK_FLUSH:
-        io_uring_prep_fsync(sqe, disk->fd, IORING_FSYNC_DATASYNC);
+        io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         break;
     case DISK_DISCARD:
-        io_uring_prep_fallocate(sqe, disk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                (off_t)offset, bytes);
+        io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                                bytes);
         break;
-    default:
-        WRONG("unknown disk op");
     }
 }
 
@@ -149,6 +186,8 @@ static void op_complete(struct uring_op *uring_op, int result, uint32_t flags)
     struct disk_io *io = op->io;
     (void)flags;
     bool transfer = io->op == DISK_READ || io->op == DISK_WRITE;
+    if (op->disk->in_memory && op->done_bytes == 0 && result >= 0)
+        result = op->memory_result;
     if (result == -EINTR || result == -EAGAIN) {
         op_submit(op);
         return;
