@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "base/errors.h"
 #include "base/log.h"
@@ -46,6 +47,14 @@ static void on_signal(void *context, int signo)
     serving->leaving = true;
 }
 
+/* "HOST:PATH", for status. */
+static const char *mount_name(const char *path)
+{
+    char host[65] = "";
+    (void)gethostname(host, sizeof host - 1); /* an unknown host has no name */
+    return report_text("%s:%s", host, path);
+}
+
 static int serve_fiber(void *context)
 {
     struct serving *serving = context;
@@ -70,8 +79,8 @@ static int serve_fiber(void *context)
     if (result == 0)
         result = linux_reactor_on_signal(reactor_self(), SIGINT, on_signal, serving);
     if (result == 0)
-        result = session_client(&serving->seeds, serving->serve->path, CONNECT_TIMEOUT_NS,
-                                &client_options, &client);
+        result = session_client(&serving->seeds, mount_name(serving->serve->path),
+                                CONNECT_TIMEOUT_NS, &client_options, &client);
     if (result < 0)
         return result;
     result = fuse_front_run(client, &fuse_options);

@@ -62,8 +62,8 @@ int session_client(const struct session_seeds *seeds, const char *name, uint64_t
 {
     const struct rpc_identity identity = {.session = env_entropy_u64() | 1};
     struct rpc *rpc = rpc_new(&identity);
-    (void)name;
     struct map_client *map = map_client_start(rpc, seeds->addrs, seeds->count, NULL, NULL);
+    map_client_set_name(map, name);
     int result = map_client_wait_newer(map, 0, env_now_ns() + timeout_ns);
     if (result < 0)
         return result;

@@ -33,7 +33,8 @@ must_check int session_find_seeds(const struct command_line *line, struct sessio
 
 struct client;
 struct client_options;
-/* A client of the cluster on the running reactor, connected: the map is there. name: for status.
+/* A client of the cluster on the running reactor, connected: the map is there. name: for status,
+ * borrowed for as long as the client lives.
  * -ERR_TIMED_OUT: no node answered within timeout_ns. */
 may_yield must_check int session_client(const struct session_seeds *seeds, const char *name,
                                         uint64_t timeout_ns, const struct client_options *options,

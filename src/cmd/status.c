@@ -80,15 +80,16 @@ static struct map_view *gather_map(struct gathering *gathering, const struct ses
     ask_all(gathering, questions, seeds->count);
     for (uint32_t i = 0; i < seeds->count; i++) {
         struct wire_map_get_rep reply;
-        struct slice tail;
         struct map_view *map;
         struct rpc_call *call = &questions[i].call;
-        if (questions[i].result >= 0 && rpc_reply_body(call, &reply, sizeof reply, &tail) &&
-            map_view_new(tail.data, (uint32_t)tail.bytes, &map) == 0) {
+        if (questions[i].result >= 0 && rpc_reply_body(call, &reply, sizeof reply, NULL) &&
+            call->reply->payload_bytes > 0 &&
+            map_view_new(call->reply->payload->data, call->reply->payload_bytes, &map) == 0) {
             if (reply.leader)
                 view->leader = reply.leader;
             if (!newest || map->header->version > newest->header->version) {
-                map_view_put(newest);
+                if (newest)
+                    map_view_put(newest);
                 newest = map;
             } else {
                 map_view_put(map);
