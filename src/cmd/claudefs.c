@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "base/log.h"
 #include "cmd/command.h"
 #include "cmd/demo.h"
 #include "cmd/files.h"
@@ -127,6 +128,7 @@ static const struct command *find(int argc, char **argv, int *ret_words)
 int main(int argc, char **argv)
 {
     int words = 1;
+    log_set_level(LOG_WARN); /* what the layers below note is for logs; mount sets its own */
     if (argc < 2) {
         print_overview(stderr);
         return EX_USAGE;

@@ -25,6 +25,5 @@ void program_log_start(void)
 {
     const char *level = getenv("CFS_LOG");
     log_set_sink(log_line, NULL);
-    if (level && strcmp(level, "debug") == 0)
-        log_set_level(LOG_DEBUG);
+    log_set_level(level && strcmp(level, "debug") == 0 ? LOG_DEBUG : LOG_INFO);
 }

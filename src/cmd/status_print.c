@@ -84,7 +84,10 @@ static void print_protect(const struct status_view *view)
 {
     const struct status_protect *protect = &view->protect;
     uint64_t all = protect->full_bytes + protect->degraded_bytes + protect->lost_bytes;
-    double percent = all ? 100.0 * (double)protect->full_bytes / (double)all : 100.0;
+    uint32_t groups = protect->full_groups + protect->degraded_groups + protect->lost_groups;
+    double percent = all      ? 100.0 * (double)protect->full_bytes / (double)all
+                     : groups ? 100.0 * protect->full_groups / groups
+                              : 0.0;
     if (percent > 99.99 && protect->full_bytes < all)
         percent = 99.99;
     if (!view->has_map)
