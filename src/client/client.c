@@ -137,16 +137,49 @@ static struct client_inode *lazy_find(struct client *client)
     return NULL;
 }
 
-void client_flush_all(struct client *client)
+struct flush_all {
+    struct client *client;
+    struct waitq wait;
+    uint32_t refs;
+    bool done;
+};
+
+static void flush_all_put(struct flush_all *flush)
 {
+    assert(flush->refs > 0);
+    if (--flush->refs == 0)
+        mem_free(flush);
+}
+
+static void flush_all_fiber(void *arg)
+{
+    struct flush_all *flush = arg;
     struct client_inode *inode;
-    while ((inode = lazy_find(client)) != NULL) { /* each round clears one, even if it fails */
+    while ((inode = lazy_find(flush->client)) != NULL) { /* each round clears one, even in vain */
         client_inode_get(inode);
         if (client_inode_flush(inode) < 0)
             log_warn("client-mtime", "ino=%llx effect=\"modification time not updated\"",
                      (unsigned long long)inode->ino);
         client_inode_put(inode);
     }
+    flush->done = true;
+    waitq_wake_all(&flush->wait);
+    flush_all_put(flush);
+}
+
+void client_flush_all(struct client *client)
+{
+    if (!lazy_find(client))
+        return;
+    struct flush_all *flush = mem_zalloc(sizeof *flush);
+    flush->client = client;
+    flush->refs = 2; /* ours and the fiber's: it may outlive our patience */
+    waitq_init(&flush->wait);
+    fiber_spawn("client-flush", flush_all_fiber, flush);
+    uint64_t deadline_ns = env_now_ns() + CLIENT_END_NS;
+    while (!flush->done && env_now_ns() < deadline_ns)
+        (void)waitq_wait(&flush->wait, deadline_ns);
+    flush_all_put(flush);
 }
 
 void client_stats(const struct client *client, struct client_stats *ret_stats)

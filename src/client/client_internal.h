@@ -18,6 +18,7 @@ enum {
 #define CLIENT_LAZY_NS           NS_PER_S /* a modification time is sent this late at most */
 #define CLIENT_LINGER_NS         NS_PER_S /* what was not yet synced is remembered after close */
 #define CLIENT_STATFS_TIMEOUT_NS (2 * NS_PER_S)
+#define CLIENT_END_NS            (2 * NS_PER_S) /* client_flush_all */
 
 /* Slot for exactly-once mutations. */
 struct client_slot {

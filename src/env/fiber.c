@@ -68,6 +68,10 @@ static struct fiber *fiber_map(uint32_t colour)
     assert(mapping != MAP_FAILED);
     int guarded = mprotect(mapping, GUARD_BYTES, PROT_NONE);
     assert(guarded == 0);
+#if WITH_ASAN
+    /* The addresses may have been a fiber's before, whose poison outlives the mapping. */
+    __asan_unpoison_memory_region(mapping + GUARD_BYTES, MAPPING_BYTES - GUARD_BYTES);
+#endif
     size_t top = MAPPING_BYTES - round_up(sizeof(struct fiber), 64) - colour * COLOUR_BYTES;
     struct fiber *fiber = (struct fiber *)(void *)(mapping + top);
     assert((uintptr_t)fiber % 64 == 0);

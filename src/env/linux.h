@@ -8,14 +8,17 @@
 
 #include "env/env.h"
 
-/* Make the reactor of the calling thread. 0; -ENOSYS, -EPERM: the kernel has no usable io_uring
- * (6.0 or later is needed; sysctl kernel.io_uring_disabled must be 0); -ENOMEM. */
+/* Make the reactor of the calling thread, which alone may run it (a fork does not inherit it). 0;
+ * -ENOSYS, -EPERM: the kernel has no usable io_uring (6.0 or later is needed; sysctl
+ * kernel.io_uring_disabled must be 0); -ENOMEM. */
 must_check int linux_reactor_new(struct reactor **ret_reactor);
 /* Run turns until linux_reactor_stop, sleeping in the kernel when there is nothing to do. 0, or
  * the error with which io_uring failed. */
 must_check int linux_reactor_run(struct reactor *reactor);
 /* Make linux_reactor_run return after the current turn. From the reactor's thread. */
 void linux_reactor_stop(struct reactor *reactor);
+/* Give the ring and the fibers' stacks back. Fibers that still live are dropped; connections,
+ * listeners and disks should have been closed. */
 void linux_reactor_free(struct reactor *reactor);
 
 /* Call fn on the reactor, outside fibers, whenever the process gets signo (blocked otherwise).

@@ -202,6 +202,14 @@ static void test_pause(void **state)
     sim_run_for(echo->sim, NS_PER_S);
     assert_int_equal(echo->got, 7);
     assert_int_equal(echo->bad, 0);
+    reactor_spawn(sim_node_reactor(echo->client), "more", client_more, echo);
+    sim_run_for(echo->sim, 10 * NS_PER_US); /* sent, not yet arrived */
+    sim_pause(echo->client, true);
+    sim_run_for(echo->sim, NS_PER_S);
+    sim_pause(echo->client, false);
+    sim_run_for(echo->sim, NS_PER_S);
+    assert_int_equal(echo->got, 12);
+    assert_int_equal(conn_backlog(echo->conn), 0);
     echo_free(echo);
 }
 

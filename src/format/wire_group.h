@@ -6,16 +6,16 @@
 
 /* Member-to-member messages of a group. header.group and header.epoch address it. */
 
-/* One log record inside PREPARE and CATCH_UP; its payload follows, padded to 8 bytes. The data it
- * brings along is in the message's payload, at data_offset. */
+/* One log record inside PREPARE: then its payload padded to 8 bytes, then extent_count u32 block
+ * counts padded to 8 bytes. Its data is in the message's payload, at data_offset. */
 struct wire_group_record {
     uint64_t seq;
     uint32_t epoch; /* in which it was made */
     uint32_t kind;  /* enum group_record_kind */
     uint32_t payload_bytes;
     uint32_t data_offset;
-    uint32_t data_bytes; /* multiple of 4096 */
-    uint32_t zero;
+    uint32_t data_bytes; /* multiple of 4096: the sum of its extents */
+    uint32_t extent_count;
 };
 FORMAT_SIZE(struct wire_group_record, 32);
 
@@ -29,9 +29,10 @@ struct wire_prepare_req {
 FORMAT_SIZE(struct wire_prepare_req, 24);
 struct wire_prepare_rep {
     struct wire_body body;
-    uint64_t held_seq; /* the member holds every record up to here */
+    uint64_t held_seq;   /* the member holds every record up to here */
+    uint64_t free_bytes; /* on its device, for new data */
 };
-FORMAT_SIZE(struct wire_prepare_rep, 16);
+FORMAT_SIZE(struct wire_prepare_rep, 24);
 
 /* RECONCILE: a new primary asks a member what it holds, and tells it where the log ends. Reply
  * tail: struct wire_group_held[held_count], the member's prepared records. */
@@ -58,24 +59,30 @@ struct wire_group_held {
 FORMAT_SIZE(struct wire_group_held, 16);
 
 /* CATCH_UP: a joining member asks the primary for what it lacks. */
+enum wire_catch_up_state {
+    CATCH_UP_INVALID = 0, /* an incomplete copy */
+    CATCH_UP_VALID = 1,   /* complete as of applied_seq */
+    CATCH_UP_EMPTIED = 2, /* has forgotten everything and waits for a scan from applied_seq on */
+};
 struct wire_catch_up_req {
     struct wire_body body;
     uint64_t applied_seq;
     uint32_t applied_epoch;
-    uint32_t valid;
+    uint32_t state; /* enum wire_catch_up_state */
 };
 FORMAT_SIZE(struct wire_catch_up_req, 24);
 struct wire_catch_up_rep {
     struct wire_body body;
-    uint64_t last_seq;
-    uint32_t by_scan; /* 1: the log does not reach back; INSTALL messages follow */
-    uint32_t zero;
+    uint64_t start_seq;   /* by_scan: forget everything and go on from here */
+    uint32_t by_scan;     /* 1: the log does not reach back; INSTALL messages follow */
+    uint32_t start_epoch; /* of record start_seq */
 };
 FORMAT_SIZE(struct wire_catch_up_rep, 24);
 
 /* INSTALL: a run of the primary's table, for a member that joins by scan. Tail: from and to key
  * (u16 length + bytes each), then pairs (u16 key length, u16 value length, u32 data bytes, key,
- * value), data in the payload in the same order. The member replaces everything in [from, to). */
+ * value), data in the payload in the same order. The member first applies all records up to
+ * as_of_seq, then replaces everything in [from, to). -ERR_GAP: it does not hold them yet. */
 struct wire_install_req {
     struct wire_body body;
     uint64_t as_of_seq; /* the run shows the state after this record */

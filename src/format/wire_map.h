@@ -5,7 +5,8 @@
 #include "format/map_format.h"
 #include "format/rpc.h"
 
-/* RAFT: one-way in spirit (the reply is empty); tail: the Raft message as raft/ encodes it. */
+/* RAFT: one-way in spirit (the reply is empty); tail: the Raft message (format/wire_raft.h);
+ * payload: of a snapshot, the map (empty: none yet). */
 struct wire_raft_req {
     struct wire_body body;
     uint32_t from;
@@ -18,8 +19,8 @@ struct wire_raft_rep {
 FORMAT_SIZE(struct wire_raft_rep, 8);
 
 /* MAP_GET: the newest map if it is newer than version, else wait up to wait_ms for one (long
- * poll). Any node answers from what it has. Reply tail: the map (format/map_format.h), or empty if
- * nothing newer came. */
+ * poll). Any node answers from what it has. Reply payload: the map (format/map_format.h), or empty
+ * if nothing newer came. */
 struct wire_map_get_req {
     struct wire_body body;
     uint64_t version;
@@ -55,8 +56,10 @@ struct wire_node_beat_rep {
     uint64_t map_version;
     uint32_t lease_ms; /* from the moment the request was sent */
     uint32_t fenced;   /* 1: this incarnation has been declared dead */
+    uint32_t want_reports; /* 1: the leader does not have this process's replica reports yet */
+    uint32_t zero;
 };
-FORMAT_SIZE(struct wire_node_beat_rep, 24);
+FORMAT_SIZE(struct wire_node_beat_rep, 32);
 
 struct wire_node_suspect_req {
     struct wire_body body;

@@ -56,6 +56,7 @@ struct group_content_ops {
 
 struct group_host_options {
     uint32_t node;
+    struct store **store;      /* where store_open will put the store */
     uint64_t log_memory_bytes; /* applied records kept for catch-up, all groups together */
     const struct group_content_ops *content[3]; /* by enum map_group_kind */
     void *content_context[3];
@@ -65,7 +66,7 @@ struct group_host *group_host_new(struct rpc *rpc, const struct group_host_optio
 /* For struct store_options; context is the host. */
 extern const struct store_log_ops group_host_log_ops;
 /* After store_open: load replica states. Then, with map and lease at hand, start serving. */
-may_yield must_check int group_host_load(struct group_host *host, struct store *store);
+may_yield must_check int group_host_load(struct group_host *host);
 void group_host_start(struct group_host *host, struct map_client *map, struct map_lease *lease);
 /* Feed each new map (struct map_client's changed callback). */
 void group_host_map_changed(struct group_host *host, struct map_view *view);

@@ -51,6 +51,8 @@ struct map_client *map_client_start(struct rpc *rpc, const struct net_addr *seed
                                     uint32_t seed_count,
                                     void (*changed)(void *context, struct map_view *view),
                                     void *context);
+/* Under which name the status page lists this client. Borrowed. */
+void map_client_set_name(struct map_client *client, const char *name);
 /* The newest map, borrowed until the caller yields; NULL before the first. */
 struct map_view *map_client_view(struct map_client *client);
 /* Wait for a map newer than version. 0 or -ERR_TIMED_OUT. */
@@ -96,6 +98,8 @@ struct map_lease *map_lease_start(struct rpc *rpc, struct map_client *client, ui
                                   const struct map_lease_ops *ops, void *context);
 /* May this node act (serve reads, acknowledge)? False once the lease has run out on our clock. */
 bool map_lease_valid(const struct map_lease *lease);
+/* When it runs out, on our clock (0: never had one). */
+uint64_t map_lease_until_ns(const struct map_lease *lease);
 /* The leader has declared this incarnation dead: the process must restart to take part again. */
 bool map_lease_fenced(const struct map_lease *lease);
 

@@ -8,7 +8,7 @@
 
 /* The one table of time-outs of membership. */
 #define MAP_BEAT_INTERVAL_NS  (300 * NS_PER_MS)
-#define MAP_BEAT_TIMEOUT_NS   (700 * NS_PER_MS) /* of one heartbeat RPC */
+#define MAP_BEAT_TIMEOUT_NS   (500 * NS_PER_MS) /* of one heartbeat RPC */
 #define MAP_LEASE_NS          (1500 * NS_PER_MS)
 #define MAP_LEASE_MARGIN_NS   (200 * NS_PER_MS)
 #define MAP_ELECTION_MIN_NS   (600 * NS_PER_MS)

@@ -193,6 +193,7 @@ static int open_storage(struct node *node)
     node->meta = meta_service_new();
     const struct group_host_options host_options = {
         .node = identity.node,
+        .store = &node->store,
         .log_memory_bytes = node->options.memory_bytes / LOG_MEMORY_DIVISOR,
         .content = {[MAP_GROUP_META] = &meta_content_ops, [MAP_GROUP_DATA] = &data_content_ops},
         .content_context = {[MAP_GROUP_META] = node->meta, [MAP_GROUP_DATA] = node->data},
@@ -205,7 +206,7 @@ static int open_storage(struct node *node)
     };
     result = store_open(node->disk, &store_options, &node->store);
     if (result == 0)
-        result = group_host_load(node->host, node->store);
+        result = group_host_load(node->host);
     return result == 0 ? load_config(node) : result;
 }
 

@@ -17,7 +17,7 @@
  * Not here: sim_net.c (connections), sim_disk.c (disks), sim_fault.c (what a crash leaves). */
 #include <string.h>
 
-#include "sim_internal.h"
+#include "env/sim/sim_internal.h"
 
 enum { TURN_NS = 1000, EVENT_ROOM_FIRST = 256 };
 static const uint64_t time_first_ns = NS_PER_S;

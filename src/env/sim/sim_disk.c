@@ -8,7 +8,7 @@
  * I2. Requests in flight are in node->disk_ops; the bytes they name belong to the node. */
 #include <string.h>
 
-#include "sim_internal.h"
+#include "env/sim/sim_internal.h"
 
 enum { CHUNK_PAGES = 512 };
 

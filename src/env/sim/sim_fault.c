@@ -14,7 +14,7 @@
  * I2. A generation's record of a block is what the block held when the generation began. */
 #include <string.h>
 
-#include "sim_internal.h"
+#include "env/sim/sim_internal.h"
 
 enum { SECTOR_BYTES = 512 };
 

@@ -16,7 +16,7 @@
  * A process that is paused still has a kernel: connections to it succeed, packets queue. */
 #include <string.h>
 
-#include "sim_internal.h"
+#include "env/sim/sim_internal.h"
 
 enum { PORT_FIRST = 40000 };
 static const uint64_t connect_timeout_ns = 10 * NS_PER_S;
@@ -228,13 +228,21 @@ static int packet_to_msg(struct sim_packet *packet, struct msg **ret_msg)
 }
 
 /* The sender's kernel has been told that the bytes arrived. */
-static void sender_credit(struct sim_end *from, uint64_t bytes)
+static void sender_credit(struct sim *sim, struct sim_end *from, uint64_t bytes)
 {
-    if (!from->conn || from->node->paused)
+    struct sim_node *node = from->node;
+    if (!from->conn)
         return;
-    struct reactor_scope before = sim_node_begin(from->node);
+    if (node->paused) { /* its fibers learn of it when they go on */
+        struct reactor_scope before = reactor_enter(&node->reactor);
+        conn_sent(&from->conn->base, bytes);
+        reactor_leave(before);
+        sim_event_arm(sim, &node->turn, sim->now_ns);
+        return;
+    }
+    struct reactor_scope before = sim_node_begin(node);
     conn_sent(&from->conn->base, bytes);
-    sim_node_end(from->node, before);
+    sim_node_end(node, before);
 }
 
 static void deliver(struct sim *sim, struct sim_end *end, struct sim_packet *packet)
@@ -272,7 +280,7 @@ static void arrive(struct sim *sim, struct sim_event *event)
         end_lose(sim, end, -ERR_CONN_LOST);
     } else {
         deliver(sim, end, packet);
-        sender_credit(from, packet->bytes);
+        sender_credit(sim, from, packet->bytes);
     }
     link_release(sim, end->link);
     buf_put(packet->payload);

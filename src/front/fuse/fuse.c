@@ -18,7 +18,10 @@
  *     are never used again, so the generation is 0.
  * I4. The device's end (ENODEV) ends the reader; fuse_front_run does not wait for requests that
  *     servers keep.
- * I5. Pages are kept over an open only if the file has not changed since the last one here
+ * I5. A signal does not disturb a request that is answered soon, as on a local file system; one
+ *     that only asks and waits for servers longer than INTERRUPT_WAIT_NS is answered with EINTR,
+ *     so that a stuck program can be stopped. One that changes something is waited for.
+ * I6. Pages are kept over an open only if the file has not changed since the last one here
  *     (close-to-open); names and attributes are believed for the timeouts.
  *
  * Limits. FUSE_REQUESTS_MAX requests at once; then reading pauses, and the kernel's own limits
@@ -36,7 +39,8 @@
 #include "base/mem.h"
 #include "env/linux.h"
 
-#define END_WAIT_NS (2 * NS_PER_S)
+#define END_WAIT_NS       (2 * NS_PER_S)
+#define INTERRUPT_WAIT_NS (5 * NS_PER_S)
 
 int fuse_op_init(struct fuse_request *request)
 {
@@ -76,6 +80,36 @@ int fuse_op_init(struct fuse_request *request)
     return 0;
 }
 
+/* ---- interrupts -------------------------------------------------------------------------- */
+
+static struct fuse_request *request_find(struct fuse_front *front, uint64_t unique)
+{
+    struct fuse_request *request;
+    list_for_each (request, &front->serving, link) {
+        if (request->head.unique == unique)
+            return request;
+    }
+    return NULL;
+}
+
+int fuse_op_interrupt(struct fuse_request *request)
+{
+    struct fuse_interrupt_in in;
+    if (fuse_take(request, &in, sizeof in) < 0)
+        return FUSE_NO_REPLY;
+    struct fuse_request *target = request_find(request->front, in.unique);
+    const struct fuse_row *row = target ? fuse_row(target->head.opcode) : NULL;
+    if (!row || !row->interruptible)
+        return FUSE_NO_REPLY;
+    fiber_sleep_until(target->begun_ns + INTERRUPT_WAIT_NS);
+    target = request_find(request->front, in.unique);
+    if (target && !target->replied) {
+        int result = fuse_reply_error(target, -EINTR); /* its own answer will go nowhere */
+        log_debug("fuse-interrupt", "opcode=%u reply=%d", target->head.opcode, result);
+    }
+    return FUSE_NO_REPLY;
+}
+
 /* ---- reading ----------------------------------------------------------------------------- */
 
 static void request_fiber(void *arg)
@@ -83,6 +117,7 @@ static void request_fiber(void *arg)
     struct fuse_request *request = arg;
     struct fuse_front *front = request->front;
     fuse_request_serve(request);
+    list_remove(&request->link);
     buf_put(request->buf);
     mem_free(request);
     front->requests--;
@@ -104,6 +139,7 @@ static void request_start(struct fuse_channel *channel, struct buf **buf, uint32
     struct fuse_request *request = mem_zalloc(sizeof *request);
     request->front = front;
     request->device = channel->device;
+    request->begun_ns = env_now_ns();
     if (fuse_request_begin(request, own, count) < 0) {
         log_error("fuse-request", "bytes=%u effect=\"ignored\"", count);
         mem_free(request);
@@ -111,6 +147,7 @@ static void request_start(struct fuse_channel *channel, struct buf **buf, uint32
         return;
     }
     front->requests++;
+    list_push_back(&front->serving, &request->link);
     fiber_spawn("fuse-request", request_fiber, request);
 }
 
@@ -182,21 +219,11 @@ static void channels_start(struct fuse_front *front, int fd)
     }
 }
 
-/* What the lazily kept may take at the end. */
-static void flush_fiber(void *arg)
-{
-    struct fuse_front *front = arg;
-    client_flush_all(front->client);
-    front->requests--;
-    waitq_wake_all(&front->idle);
-}
-
 /* The mount is over: give requests under way a moment, then leave them to their fate (I4). */
 static void front_drain(struct fuse_front *front)
 {
     uint64_t deadline_ns = env_now_ns() + END_WAIT_NS;
-    front->requests++;
-    fiber_spawn("fuse-flush", flush_fiber, front);
+    client_flush_all(front->client);
     while (front->requests > 0 && env_now_ns() < deadline_ns)
         (void)waitq_wait(&front->idle, deadline_ns);
     if (front->requests > 0)
@@ -214,6 +241,7 @@ int fuse_front_run(struct client *client, const struct fuse_options *options)
     front->client = client;
     front->options = *options;
     waitq_init(&front->idle);
+    list_init(&front->serving);
     channel_start(front, fd);
     while (!front->started && !front->ended && front->result == 0)
         (void)waitq_wait(&front->idle, 0); /* the kernel asks at once */

@@ -238,6 +238,11 @@ struct fuse_fallocate_in {
 };
 FORMAT_SIZE(struct fuse_fallocate_in, 32);
 
+struct fuse_interrupt_in {
+    uint64_t unique; /* of the request that the caller no longer wants */
+};
+FORMAT_SIZE(struct fuse_interrupt_in, 8);
+
 struct fuse_init_in {
     uint32_t major;
     uint32_t minor;

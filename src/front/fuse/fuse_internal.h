@@ -61,7 +61,8 @@ struct fuse_front {
     int result;
     bool started; /* INIT has been answered */
     bool ended;
-    struct waitq idle; /* a reader or a request has ended, or started was set */
+    struct list serving; /* requests */
+    struct waitq idle;   /* a reader or a request has ended, or started was set */
 };
 
 struct fuse_channel {
@@ -70,12 +71,14 @@ struct fuse_channel {
 };
 
 struct fuse_request {
+    struct list link; /* in front->serving */
     struct fuse_front *front;
     struct fuse_device *device;
     struct buf *buf;
     struct fuse_in_header head;
     struct reader args; /* what follows the header */
     struct client_cred cred;
+    uint64_t begun_ns;
     bool replied;
 };
 
@@ -90,7 +93,8 @@ must_check int fuse_take(struct fuse_request *request, void *out, uint32_t bytes
 must_check int fuse_take_name(struct fuse_request *request, struct slice *ret_name);
 /* Serve the request and answer it. */
 may_yield void fuse_request_serve(struct fuse_request *request);
-/* Replies: once each; these may yield. 0, or a negative error of the device. */
+/* Replies: the first counts; these may yield. 0, or a negative error of the device; -ERR_CANCELED:
+ * the request has been answered already (interrupted). */
 may_yield int fuse_reply(struct fuse_request *request, const void *data, uint32_t bytes);
 may_yield int fuse_reply_error(struct fuse_request *request, int error);
 may_yield int fuse_reply_data(struct fuse_request *request, const struct client_data *data);
@@ -108,10 +112,12 @@ typedef may_yield int (*fuse_handler_fn)(struct fuse_request *request);
 struct fuse_row {
     const char *name;
     fuse_handler_fn serve;
+    bool interruptible; /* changes nothing: may be answered before it is done */
 };
 const struct fuse_row *fuse_row(uint32_t opcode); /* NULL: -ENOSYS */
 
 int fuse_op_init(struct fuse_request *request);
+int fuse_op_interrupt(struct fuse_request *request);
 
 int fuse_op_lookup(struct fuse_request *request);
 int fuse_op_readlink(struct fuse_request *request);

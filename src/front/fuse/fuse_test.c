@@ -56,6 +56,7 @@ static void front_start(void)
         .attr_timeout_ns = NS_PER_S,
     };
     waitq_init(&front.idle);
+    list_init(&front.serving);
 }
 
 /* ---- requests ------------------------------------------------------------------------------ */

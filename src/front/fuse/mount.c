@@ -104,7 +104,7 @@ static int run_helper(char *const arguments[], char *const environment[], pid_t 
     return -error;
 }
 
-static int mount_by_helper(const struct fuse_options *options, int *ret_fd)
+static int mount_by_helper(const struct fuse_options *options, bool private, int *ret_fd)
 {
     int sockets[2];
     char text[OPTIONS_BYTES], channel[32];
@@ -120,7 +120,7 @@ static int mount_by_helper(const struct fuse_options *options, int *ret_fd)
     int bytes =
         snprintf(text, sizeof text,
                  "fsname=%s,subtype=claudefs,default_permissions,max_read=%d,nodev,nosuid%s%s",
-                 source_of(options), FUSE_IO_MAX, options->private ? "" : ",allow_other",
+                 source_of(options), FUSE_IO_MAX, private ? "" : ",allow_other",
                  options->read_only ? ",ro" : "");
     assert(bytes > 0);
     if ((size_t)bytes >= sizeof text)
@@ -152,7 +152,16 @@ static int mount_by_helper(const struct fuse_options *options, int *ret_fd)
 int fuse_mount(const struct fuse_options *options, int *ret_fd)
 {
     bool direct = geteuid() == 0;
-    int result = direct ? mount_directly(options, ret_fd) : mount_by_helper(options, ret_fd);
+    int result = direct ? mount_directly(options, ret_fd)
+                        : mount_by_helper(options, options->private, ret_fd);
+    if (result < 0 && !direct && !options->private) {
+        result = mount_by_helper(options, true, ret_fd);
+        if (result == 0)
+            log_warn("fuse-mount",
+                     "mountpoint=%s effect=\"only this user may look into it\" "
+                     "hint=\"user_allow_other in /etc/fuse.conf\"",
+                     options->mountpoint);
+    }
     if (result < 0)
         log_error("fuse-mount", "mountpoint=%s by=%s error=%s effect=\"not mounted\"",
                   options->mountpoint, direct ? "mount" : HELPER, error_name(result));

@@ -117,7 +117,9 @@ int fuse_op_open(struct fuse_request *request)
         result = client_open(request->front->client, &request->cred, request->head.nodeid, &file);
     if (result < 0)
         return result;
-    if (in.flags & O_TRUNC)
+    if (request->replied) /* interrupted: truncating is no longer wanted */
+        result = -ERR_CANCELED;
+    else if (in.flags & O_TRUNC)
         result = open_truncate(request, file, in.open_flags);
     if (result < 0) {
         (void)client_release(file);

@@ -18,41 +18,41 @@ static int op_silent(struct fuse_request *request)
 }
 
 static const struct fuse_row rows[FUSE_OPCODE_MAX + 1] = {
-    [FUSE_LOOKUP] = {"lookup", fuse_op_lookup},
-    [FUSE_FORGET] = {"forget", op_silent}, /* node ids are inode numbers: nothing is kept */
-    [FUSE_BATCH_FORGET] = {"batch-forget", op_silent},
-    [FUSE_INTERRUPT] = {"interrupt", op_silent}, /* every verb ends by io_timeout */
-    [FUSE_GETATTR] = {"getattr", fuse_op_getattr},
-    [FUSE_SETATTR] = {"setattr", fuse_op_setattr},
-    [FUSE_READLINK] = {"readlink", fuse_op_readlink},
-    [FUSE_SYMLINK] = {"symlink", fuse_op_symlink},
-    [FUSE_MKNOD] = {"mknod", fuse_op_mknod},
-    [FUSE_MKDIR] = {"mkdir", fuse_op_mkdir},
-    [FUSE_UNLINK] = {"unlink", fuse_op_unlink},
-    [FUSE_RMDIR] = {"rmdir", fuse_op_rmdir},
-    [FUSE_RENAME] = {"rename", fuse_op_rename},
-    [FUSE_RENAME2] = {"rename2", fuse_op_rename2},
-    [FUSE_LINK] = {"link", fuse_op_link},
-    [FUSE_OPEN] = {"open", fuse_op_open},
-    [FUSE_CREATE] = {"create", fuse_op_create},
-    [FUSE_READ] = {"read", fuse_op_read},
-    [FUSE_WRITE] = {"write", fuse_op_write},
-    [FUSE_FLUSH] = {"flush", fuse_op_flush},
-    [FUSE_FSYNC] = {"fsync", fuse_op_fsync},
-    [FUSE_RELEASE] = {"release", fuse_op_release},
-    [FUSE_FALLOCATE] = {"fallocate", fuse_op_fallocate},
-    [FUSE_STATFS] = {"statfs", fuse_op_statfs},
-    [FUSE_GETXATTR] = {"getxattr", fuse_op_getxattr},
-    [FUSE_SETXATTR] = {"setxattr", fuse_op_setxattr},
-    [FUSE_LISTXATTR] = {"listxattr", fuse_op_listxattr},
-    [FUSE_REMOVEXATTR] = {"removexattr", fuse_op_removexattr},
-    [FUSE_INIT] = {"init", fuse_op_init},
-    [FUSE_DESTROY] = {"destroy", op_nothing},
-    [FUSE_OPENDIR] = {"opendir", fuse_op_opendir},
-    [FUSE_READDIR] = {"readdir", fuse_op_readdir},
-    [FUSE_READDIRPLUS] = {"readdirplus", fuse_op_readdirplus},
-    [FUSE_RELEASEDIR] = {"releasedir", op_nothing},
-    [FUSE_FSYNCDIR] = {"fsyncdir", fuse_op_fsyncdir},
+    [FUSE_LOOKUP] = {"lookup", fuse_op_lookup, true},
+    [FUSE_FORGET] = {"forget", op_silent, false}, /* node ids are inode numbers: nothing is kept */
+    [FUSE_BATCH_FORGET] = {"batch-forget", op_silent, false},
+    [FUSE_INTERRUPT] = {"interrupt", fuse_op_interrupt, false},
+    [FUSE_GETATTR] = {"getattr", fuse_op_getattr, true},
+    [FUSE_SETATTR] = {"setattr", fuse_op_setattr, false},
+    [FUSE_READLINK] = {"readlink", fuse_op_readlink, true},
+    [FUSE_SYMLINK] = {"symlink", fuse_op_symlink, false},
+    [FUSE_MKNOD] = {"mknod", fuse_op_mknod, false},
+    [FUSE_MKDIR] = {"mkdir", fuse_op_mkdir, false},
+    [FUSE_UNLINK] = {"unlink", fuse_op_unlink, false},
+    [FUSE_RMDIR] = {"rmdir", fuse_op_rmdir, false},
+    [FUSE_RENAME] = {"rename", fuse_op_rename, false},
+    [FUSE_RENAME2] = {"rename2", fuse_op_rename2, false},
+    [FUSE_LINK] = {"link", fuse_op_link, false},
+    [FUSE_OPEN] = {"open", fuse_op_open, true},
+    [FUSE_CREATE] = {"create", fuse_op_create, false},
+    [FUSE_READ] = {"read", fuse_op_read, true},
+    [FUSE_WRITE] = {"write", fuse_op_write, false},
+    [FUSE_FLUSH] = {"flush", fuse_op_flush, false},
+    [FUSE_FSYNC] = {"fsync", fuse_op_fsync, true},
+    [FUSE_RELEASE] = {"release", fuse_op_release, false},
+    [FUSE_FALLOCATE] = {"fallocate", fuse_op_fallocate, false},
+    [FUSE_STATFS] = {"statfs", fuse_op_statfs, true},
+    [FUSE_GETXATTR] = {"getxattr", fuse_op_getxattr, true},
+    [FUSE_SETXATTR] = {"setxattr", fuse_op_setxattr, false},
+    [FUSE_LISTXATTR] = {"listxattr", fuse_op_listxattr, true},
+    [FUSE_REMOVEXATTR] = {"removexattr", fuse_op_removexattr, false},
+    [FUSE_INIT] = {"init", fuse_op_init, false},
+    [FUSE_DESTROY] = {"destroy", op_nothing, false},
+    [FUSE_OPENDIR] = {"opendir", fuse_op_opendir, false},
+    [FUSE_READDIR] = {"readdir", fuse_op_readdir, true},
+    [FUSE_READDIRPLUS] = {"readdirplus", fuse_op_readdirplus, true},
+    [FUSE_RELEASEDIR] = {"releasedir", op_nothing, false},
+    [FUSE_FSYNCDIR] = {"fsyncdir", fuse_op_fsyncdir, true},
     /* The rest is answered with -ENOSYS: the kernel then does without, or does it itself (access
      * checks, locks, lseek for holes, copy_file_range, ioctl, poll, bmap). */
 };
@@ -122,7 +122,9 @@ void fuse_request_serve(struct fuse_request *request)
 
 static int send_reply(struct fuse_request *request, struct iovec *parts, int count, int error)
 {
-    assert(!request->replied && count >= 1);
+    assert(count >= 1);
+    if (request->replied)
+        return -ERR_CANCELED;
     struct fuse_out_header head = {.error = error, .unique = request->head.unique};
     parts[0] = (struct iovec){&head, sizeof head};
     size_t bytes = 0;

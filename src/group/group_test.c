@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: MIT */
+/* Goal: a group keeps every acknowledged record through crashes, and its members end equal.
+ * Method: three nodes on the simulator with real rpc and store; the map's authority is a small
+ * stand-in that hands out configurations (the real one has tests of its own). A writer appends
+ * batches through whoever is primary; nodes crash, return, join by log and by scan. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "base/crc32c.h"
+#include "base/mem.h"
+#include "env/sim.h"
+#include "group/group.h"
+
+enum { NODES = 3, GROUP = 1, TABLE = 0x10, DISK_BYTES = 1 << 30 };
+
+struct host {
+    struct world *world;
+    uint32_t id;
+    struct sim_node *sim_node;
+    char disk[16];
+    bool alive;
+    /* in the node's heap */
+    struct rpc *rpc;
+    struct store *store;
+    struct group_host *groups;
+};
+
+struct world {
+    struct sim *sim;
+    struct host hosts[NODES];
+    struct map_group group;
+    uint32_t incarnations[NODES];
+    bool started;
+};
+
+static struct world world;
+
+/* ---- the stand-in for the map ---------------------------------------------------------------- */
+
+static struct map_view *view_now(void)
+{
+    static struct map_header header;
+    static struct map_node nodes[NODES];
+    static struct map_view view;
+    header = (struct map_header){.version = world.group.epoch,
+                                 .node_count = NODES,
+                                 .group_count = 1,
+                                 .copies = 2,
+                                 .min_in_sync = 1};
+    for (uint32_t i = 0; i < NODES; i++) {
+        char text[32];
+        struct net_addr addr;
+        (void)snprintf(text, sizeof text, "10.0.0.%u:7000", i + 1);
+        assert(net_addr_parse(text, &addr) == 0);
+        nodes[i] = (struct map_node){.id = i + 1,
+                                     .state = MAP_NODE_UP,
+                                     .incarnation = world.incarnations[i],
+                                     .port = addr.port};
+        memcpy(nodes[i].ip, addr.ip, sizeof addr.ip);
+    }
+    view = (struct map_view){.header = &header, .nodes = nodes, .groups = &world.group, .refs = 1};
+    return &view;
+}
+
+struct map_view *map_client_view(struct map_client *client)
+{
+    (void)client;
+    return view_now();
+}
+const struct map_node *map_view_node(const struct map_view *view, uint32_t node)
+{
+    return node >= 1 && node <= NODES ? &view->nodes[node - 1] : NULL;
+}
+const struct map_group *map_view_group(const struct map_view *view, uint32_t group)
+{
+    return group == GROUP ? view->groups : NULL;
+}
+void map_node_addr(const struct map_node *node, struct net_addr *ret_addr)
+{
+    *ret_addr = (struct net_addr){.port = node->port};
+    memcpy(ret_addr->ip, node->ip, sizeof node->ip);
+}
+uint32_t map_group_in_sync_count(const struct map_group *group)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < group->member_count; i++)
+        count += group->members[i].state == MAP_MEMBER_IN_SYNC;
+    return count;
+}
+uint32_t map_group_member_state(const struct map_group *group, uint32_t node)
+{
+    for (uint32_t i = 0; i < group->member_count; i++) {
+        if (group->members[i].node == node)
+            return group->members[i].state;
+    }
+    return 0;
+}
+bool map_lease_valid(const struct map_lease *lease)
+{
+    (void)lease;
+    return true;
+}
+void map_client_poke(struct map_client *client)
+{
+    (void)client;
+}
+void map_client_suspect(struct map_client *client, uint32_t node, uint64_t incarnation)
+{
+    (void)client;
+    (void)node;
+    (void)incarnation;
+}
+
+static void tell_fiber(void *arg)
+{
+    struct host *host = arg;
+    fiber_sleep(100 * NS_PER_US);
+    if (host->groups)
+        group_host_map_changed(host->groups, view_now());
+}
+
+static void tell_all(void)
+{
+    world.group.epoch++;
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (world.hosts[i].alive)
+            reactor_spawn(sim_node_reactor(world.hosts[i].sim_node), "tell", tell_fiber,
+                          &world.hosts[i]);
+    }
+}
+
+static struct map_member *member(uint32_t node)
+{
+    for (uint32_t i = 0; i < world.group.member_count; i++) {
+        if (world.group.members[i].node == node)
+            return &world.group.members[i];
+    }
+    return NULL;
+}
+
+int map_client_change_group(struct map_client *client, uint32_t group, uint32_t epoch,
+                            enum group_change_op op, uint32_t node, uint64_t deadline_ns)
+{
+    (void)client;
+    (void)deadline_ns;
+    if (group != GROUP || epoch != world.group.epoch || !member(node))
+        return -ERR_CAS_FAILED;
+    member(node)->state = op == GROUP_CHANGE_IN_SYNC ? MAP_MEMBER_IN_SYNC : MAP_MEMBER_JOINING;
+    tell_all();
+    return 0;
+}
+
+/* ---- content: batches only ------------------------------------------------------------------- */
+
+static int content_apply(void *context, struct group *group, const struct store_log_record *record,
+                         struct store_batch *batch)
+{
+    (void)context;
+    (void)group;
+    (void)record;
+    (void)batch;
+    return -ERR_CORRUPT_DISK;
+}
+static int content_serving(void *context, struct group *group)
+{
+    (void)context;
+    (void)group;
+    return 0;
+}
+static void content_ceased(void *context, struct group *group)
+{
+    (void)context;
+    (void)group;
+}
+static bool content_extent_of(void *context, struct slice key, struct slice value,
+                              struct store_extent *ret_extent)
+{
+    (void)context;
+    (void)key;
+    (void)value;
+    (void)ret_extent;
+    return false;
+}
+static const struct group_content_ops content = {content_apply, content_serving, content_ceased,
+                                                 content_extent_of, NULL};
+
+/* ---- nodes ----------------------------------------------------------------------------------- */
+
+static void start_fiber(void *arg)
+{
+    struct host *host = arg;
+    const struct rpc_identity identity = {.node = host->id,
+                                          .incarnation = world.incarnations[host->id - 1]};
+    struct disk *disk;
+    int result = disk_open(host->disk, DISK_BYTES, DISK_CREATE, &disk);
+    assert(result == 0);
+    struct store_identity store_identity_row;
+    if (store_identify(disk, &store_identity_row) < 0) {
+        const struct store_identity fresh = {.node = host->id};
+        result = store_format(disk, &fresh, false);
+        assert(result == 0);
+    }
+    host->rpc = rpc_new(&identity);
+    const struct group_host_options options = {
+        .node = host->id,
+        .store = &host->store,
+        .log_memory_bytes = 1 * MIB,
+        .content = {[MAP_GROUP_META] = &content, [MAP_GROUP_DATA] = &content},
+    };
+    struct group_host *groups = group_host_new(host->rpc, &options);
+    const struct store_options store_options = {
+        .memory_bytes = 32 * MIB, .log_ops = &group_host_log_ops, .context = groups};
+    result = store_open(disk, &store_options, &host->store);
+    assert(result == 0);
+    result = group_host_load(groups);
+    assert(result == 0);
+    struct net_addr addr;
+    map_node_addr(&view_now()->nodes[host->id - 1], &addr);
+    result = rpc_listen(host->rpc, &addr);
+    assert(result == 0);
+    host->groups = groups;
+    group_host_start(groups, (struct map_client *)(void *)&world,
+                     (struct map_lease *)(void *)&world);
+}
+
+static void host_start(struct host *host)
+{
+    host->alive = true;
+    world.incarnations[host->id - 1]++;
+    reactor_spawn(sim_node_reactor(host->sim_node), "start", start_fiber, host);
+}
+
+static void world_start(uint64_t seed)
+{
+    world = (struct world){.sim = sim_new(seed)};
+    world.group = (struct map_group){
+        .id = GROUP, .kind = MAP_GROUP_META, .epoch = 1, .primary = 1, .member_count = 2};
+    world.group.members[0] = (struct map_member){1, MAP_MEMBER_IN_SYNC};
+    world.group.members[1] = (struct map_member){2, MAP_MEMBER_IN_SYNC};
+    for (uint32_t i = 0; i < NODES; i++) {
+        struct host *host = &world.hosts[i];
+        char text[32];
+        (void)snprintf(text, sizeof text, "10.0.0.%u", i + 1);
+        (void)snprintf(host->disk, sizeof host->disk, "/d%u", i + 1);
+        host->id = i + 1;
+        host->sim_node = sim_node_new(world.sim, text);
+        host_start(host);
+    }
+    sim_run_for(world.sim, 200 * NS_PER_MS);
+}
+
+/* Kill a node; the map learns, and, as the real one, drops it and moves the primary. */
+static void crash(uint32_t id)
+{
+    struct host *host = &world.hosts[id - 1];
+    host->groups = NULL;
+    host->alive = false;
+    sim_node_crash(host->sim_node);
+    if (member(id))
+        member(id)->state = MAP_MEMBER_JOINING;
+    for (uint32_t i = 0; i < world.group.member_count && world.group.primary == id; i++) {
+        if (world.group.members[i].state == MAP_MEMBER_IN_SYNC)
+            world.group.primary = world.group.members[i].node;
+    }
+    tell_all();
+}
+
+static void restart(uint32_t id)
+{
+    sim_node_restart(world.hosts[id - 1].sim_node);
+    host_start(&world.hosts[id - 1]);
+}
+
+/* ---- the writer ------------------------------------------------------------------------------ */
+
+struct write_run {
+    uint32_t from;
+    uint32_t count;
+    uint32_t done;
+    int error;
+    bool finished;
+};
+
+static struct slice key_of(uint8_t key[9], uint32_t number)
+{
+    be32_store(key, GROUP);
+    key[4] = TABLE;
+    be32_store(key + 5, number);
+    return slice_of(key, 9);
+}
+
+static void write_fiber(void *arg)
+{
+    struct write_run *run = arg;
+    struct host *host = &world.hosts[world.group.primary - 1];
+    for (uint32_t i = run->from; i < run->from + run->count; i++) {
+        struct group *group;
+        int result;
+        for (;;) {
+            result = host->groups ? group_find_serving(host->groups, GROUP, 0, true, &group)
+                                  : -ERR_NOT_PRIMARY;
+            if (result == 0)
+                break;
+            fiber_sleep(5 * NS_PER_MS);
+        }
+        uint8_t key[9];
+        uint8_t value[100];
+        struct store_batch batch;
+        uint64_t seq, seen = 0;
+        memset(value, (int)i, sizeof value);
+        store_batch_init(&batch);
+        store_batch_put(&batch, key_of(key, i), slice_of(value, sizeof value));
+        if (i > 10)
+            store_batch_del(&batch, key_of(key, i - 7));
+        const struct group_append append = {.kind = GROUP_RECORD_BATCH,
+                                            .payload = slice_of(batch.bytes, batch.used)};
+        result = group_append(group, &append, &seq);
+        store_batch_fini(&batch);
+        if (result == 0) {
+            /* prepared state is visible at once */
+            if (group_get(group, key_of(key, i), value, sizeof value, &seen) != 100)
+                result = -EBADMSG;
+        }
+        if (result == 0 && i % 8 == 0)
+            result = group_wait(group, seq);
+        if (result < 0) {
+            run->error = result;
+            break;
+        }
+        run->done++;
+        if (i + 1 == run->from + run->count)
+            run->error = group_flush(group);
+    }
+    run->finished = true;
+}
+
+static bool finished(void *context)
+{
+    return ((struct write_run *)context)->finished;
+}
+
+static void write_some(uint32_t from, uint32_t count)
+{
+    static struct write_run run;
+    run = (struct write_run){.from = from, .count = count};
+    reactor_spawn(sim_node_reactor(world.hosts[world.group.primary - 1].sim_node), "write",
+                  write_fiber, &run);
+    assert_true(sim_run_until(world.sim, finished, &run, sim_now_ns(world.sim) + 60 * NS_PER_S));
+    assert_int_equal(run.error, 0);
+    assert_int_equal(run.done, count);
+}
+
+/* ---- comparing ------------------------------------------------------------------------------- */
+
+struct dump {
+    struct host *host;
+    uint32_t crc;
+    uint32_t count;
+    bool finished;
+};
+
+static void dump_fiber(void *arg)
+{
+    struct dump *dump = arg;
+    struct store_iter *iter = store_iter_new(dump->host->store);
+    struct slice key, value;
+    uint8_t from[5], end[5];
+    be32_store(from, GROUP);
+    from[4] = TABLE;
+    be32_store(end, GROUP);
+    end[4] = TABLE + 1;
+    store_iter_seek(iter, slice_of(from, sizeof from));
+    while (store_iter_next(iter, slice_of(end, sizeof end), &key, &value) == 1) {
+        dump->crc = crc32c(dump->crc, key.data, key.bytes);
+        dump->crc = crc32c(dump->crc, value.data, value.bytes);
+        dump->count++;
+    }
+    store_iter_free(iter);
+    dump->finished = true;
+}
+
+static bool dumped(void *context)
+{
+    return ((struct dump *)context)->finished;
+}
+
+static struct dump dump_of(uint32_t id)
+{
+    static struct dump dump;
+    dump = (struct dump){.host = &world.hosts[id - 1]};
+    reactor_spawn(sim_node_reactor(dump.host->sim_node), "dump", dump_fiber, &dump);
+    assert_true(sim_run_until(world.sim, dumped, &dump, sim_now_ns(world.sim) + 10 * NS_PER_S));
+    return dump;
+}
+
+static void expect_equal(uint32_t a, uint32_t b, uint32_t written)
+{
+    sim_run_for(world.sim, 500 * NS_PER_MS); /* the commit point reaches the members */
+    struct dump first = dump_of(a);
+    struct dump second = dump_of(b);
+    assert_int_equal(first.count, second.count);
+    assert_int_equal(first.crc, second.crc);
+    /* each write from 11 on takes one away, but 1 to 3 stay */
+    assert_int_equal(first.count, written > 10 ? written - (written - 11) : written);
+}
+
+static bool in_sync(void *context)
+{
+    return member(*(uint32_t *)context)->state == MAP_MEMBER_IN_SYNC;
+}
+
+static void wait_in_sync(uint32_t id)
+{
+    assert_true(sim_run_until(world.sim, in_sync, &id, sim_now_ns(world.sim) + 60 * NS_PER_S));
+}
+
+/* ---- tests ----------------------------------------------------------------------------------- */
+
+static void members_are_equal(void **state)
+{
+    (void)state;
+    world_start(1);
+    write_some(0, 300);
+    expect_equal(1, 2, 300);
+    sim_free(world.sim);
+}
+
+static void backup_returns_by_log(void **state)
+{
+    (void)state;
+    world_start(2);
+    write_some(0, 100);
+    crash(2);
+    write_some(100, 100);
+    restart(2);
+    wait_in_sync(2);
+    write_some(200, 100);
+    expect_equal(1, 2, 300);
+    sim_free(world.sim);
+}
+
+static void primary_dies_and_returns(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 10; seed < 15; seed++) {
+        world_start(seed);
+        write_some(0, 100);
+        crash(1);
+        write_some(100, 100);
+        restart(1);
+        wait_in_sync(1);
+        crash(2);
+        write_some(200, 100);
+        restart(2);
+        wait_in_sync(2);
+        expect_equal(1, 2, 300);
+        sim_free(world.sim);
+    }
+}
+
+static void new_member_joins_by_scan(void **state)
+{
+    (void)state;
+    world_start(3);
+    write_some(0, 9000); /* more than the log keeps */
+    world.group.members[2] = (struct map_member){3, MAP_MEMBER_JOINING};
+    world.group.member_count = 3;
+    tell_all();
+    write_some(9000, 500);
+    wait_in_sync(3);
+    write_some(9500, 100);
+    expect_equal(1, 3, 9600);
+    expect_equal(1, 2, 9600);
+    sim_free(world.sim);
+}
+
+static void all_die_and_nothing_flushed_is_lost(void **state)
+{
+    (void)state;
+    world_start(4);
+    write_some(0, 200); /* ends with a flush */
+    crash(2);
+    crash(1);
+    restart(1);
+    restart(2);
+    world.group.primary = 1;
+    member(1)->state = MAP_MEMBER_IN_SYNC;
+    tell_all();
+    wait_in_sync(2);
+    write_some(200, 10);
+    expect_equal(1, 2, 210);
+    sim_free(world.sim);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(members_are_equal),
+        cmocka_unit_test(backup_returns_by_log),
+        cmocka_unit_test(primary_dies_and_returns),
+        cmocka_unit_test(new_member_joins_by_scan),
+        cmocka_unit_test(all_die_and_nothing_flushed_is_lost),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+/* A joining member takes a run of the primary's table (the rule of order is in scan.c). */
+#include "base/assert.h"
+#include "base/mem.h"
+#include "group/group_internal.h"
+
+struct install {
+    struct group *group;
+    struct slice from;
+    struct slice to;
+    struct reader pairs;
+    uint32_t pair_count;
+    struct buf_slice payload;
+};
+
+/* The keys must be of the group's content, the lengths inside the message. */
+static int parse(struct install *install, const struct rpc_request *request)
+{
+    struct reader reader;
+    reader_init(&reader, request->tail.data, request->tail.bytes);
+    install->from.bytes = reader_u16(&reader);
+    install->from.data = reader_take(&reader, install->from.bytes);
+    install->to.bytes = reader_u16(&reader);
+    install->to.data = reader_take(&reader, install->to.bytes);
+    if (!reader_ok(&reader) || install->from.bytes < 5 || install->to.bytes < 5 ||
+        install->from.bytes > STORE_KEY_MAX + 1 || install->to.bytes > STORE_KEY_MAX + 1 ||
+        be32_load(install->from.data) != install->group->id ||
+        be32_load(install->to.data) != install->group->id)
+        return -ERR_CORRUPT_WIRE;
+    install->pairs = reader;
+    install->payload = request->payload;
+    return 0;
+}
+
+/* Everything we have in the range goes. */
+static int drop_range(struct install *install, struct store_batch *batch)
+{
+    struct group *group = install->group;
+    struct store_iter *iter = store_iter_new(host_store(group->host));
+    struct slice key, value;
+    int result;
+    if (install->from.bytes <= STORE_KEY_MAX)
+        store_iter_seek(iter, install->from);
+    while ((result = store_iter_next(iter, install->to, &key, &value)) == 1) {
+        struct store_extent extent;
+        if (slice_compare(key, install->from) < 0)
+            continue;
+        store_batch_del(batch, key);
+        if (group_ops(group)->extent_of(group_context(group), key, value, &extent))
+            store_batch_extent_del(batch, extent);
+    }
+    store_iter_free(iter);
+    return result;
+}
+
+static int take_pair(struct install *install, struct store_batch *batch, uint32_t *data_offset)
+{
+    struct group *group = install->group;
+    struct install_pair pair;
+    uint8_t copy[STORE_VALUE_MAX];
+    reader_copy(&install->pairs, &pair, sizeof pair);
+    struct slice key = {reader_take(&install->pairs, pair.key_bytes), pair.key_bytes};
+    struct slice value = {reader_take(&install->pairs, pair.value_bytes), pair.value_bytes};
+    uint32_t blocks = pair.data_bytes / STORE_BLOCK_BYTES;
+    if (!reader_ok(&install->pairs) || key.bytes > STORE_KEY_MAX || value.bytes > STORE_VALUE_MAX ||
+        slice_compare(key, install->from) < 0 || slice_compare(key, install->to) >= 0 ||
+        pair.data_bytes % STORE_BLOCK_BYTES || blocks > STORE_EXTENT_BLOCKS_MAX ||
+        pair.data_bytes > install->payload.bytes - *data_offset)
+        return -ERR_CORRUPT_WIRE;
+    memcpy(copy, value.data, value.bytes);
+    struct store_extent extent;
+    if (group_ops(group)->extent_of(group_context(group), key, value, &extent) != (blocks > 0) ||
+        (blocks > 0 && extent.blocks != blocks))
+        return -ERR_CORRUPT_WIRE;
+    if (blocks) {
+        const struct buf_slice data = {install->payload.buf, install->payload.offset + *data_offset,
+                                       pair.data_bytes};
+        int result = store_extent_write(host_store(group->host), data, blocks, &extent);
+        if (result < 0)
+            return result;
+        group_ops(group)->rebase(group_context(group), key, copy, value.bytes, extent);
+        store_batch_extent_add(batch, extent, key);
+        *data_offset += pair.data_bytes;
+    }
+    store_batch_put(batch, key, slice_of(copy, value.bytes));
+    return 0;
+}
+
+static int install_run(struct install *install, uint32_t pair_count)
+{
+    struct group *group = install->group;
+    struct store_batch batch;
+    uint32_t data_offset = 0;
+    int result = store_reserve(host_store(group->host), install->payload.bytes, false);
+    if (result < 0)
+        return result;
+    store_batch_init(&batch);
+    result = drop_range(install, &batch);
+    for (uint32_t i = 0; i < pair_count && result == 0; i++)
+        result = take_pair(install, &batch, &data_offset);
+    if (result == 0)
+        group->last_lsn = store_commit(host_store(group->host), &batch);
+    store_batch_fini(&batch);
+    return result;
+}
+
+/* Apply everything up to as_of first. 0, -ERR_GAP: not all of it is here; -ERR_WRONG_EPOCH. */
+static int apply_to(struct group *group, uint64_t as_of)
+{
+    uint32_t epoch = group->epoch;
+    if (as_of > group_last(group))
+        return -ERR_GAP;
+    group->commit_seq = MAX(group->commit_seq, as_of);
+    group->apply_limit = MAX(group->apply_limit, as_of);
+    group_apply_kick(group);
+    while (group->epoch == epoch && !group->failed &&
+           (group->applied_seq < as_of || group->applying))
+        (void)waitq_wait(&group->state_waitq, env_now_ns() + NS_PER_S);
+    return group->epoch == epoch && !group->failed ? 0 : -ERR_WRONG_EPOCH;
+}
+
+void serve_install(void *service, struct rpc_request *request)
+{
+    const struct wire_install_req *body = request->body;
+    struct install install = {0};
+    struct group *group = install.group = request_group(service, request);
+    if (!group)
+        return;
+    if (group->role != ROLE_JOINING || !group->scanning) {
+        rpc_reply_status(request, -ERR_WRONG_EPOCH);
+        return;
+    }
+    group->install_ns = env_now_ns();
+    int result = parse(&install, request);
+    if (result == 0)
+        result = apply_to(group, body->as_of_seq);
+    uint32_t epoch = group->epoch;
+    if (result == 0)
+        result = install_run(&install, body->pair_count);
+    if (result == 0 && group->epoch == epoch) {
+        group->catch_up_done_bytes += request->payload.bytes + request->tail.bytes;
+        group->install_ns = env_now_ns();
+        if (body->last) {
+            group->scanning = false;
+            group->apply_limit = UINT64_MAX;
+            group_state_set_valid(group, true);
+            group_apply_kick(group);
+        }
+    }
+    const struct wire_install_rep reply = {0};
+    rpc_reply(request, result, &reply, (struct slice){0}, (struct buf_slice){0});
+}

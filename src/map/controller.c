@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: MIT */
+#include "map/server_internal.h"
+
+#include "base/errors.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+/* The leader's decisions: what to propose, and when.
+ *
+ * One fiber; while we lead and are ready it looks at the map and at the contacts, proposes the
+ * first thing that needs doing, waits until it is applied, and looks again; then it sleeps until
+ * something happens or the next deadline. What a command does is up to the machine (machine.c),
+ * which checks everything again; wrong timing here costs availability, with two exceptions:
+ *
+ *  C1 A node is declared dead for its silence only LEASE + MARGIN after its last beat arrived and
+ *     after our election (S4): its lease has run out on its own clock by then.
+ *  C2 Without that wait only on proof: its port refused a connection.
+ *  C3 Once condemned, an incarnation gets no lease any more, even before the command is applied.
+ *  C4 After a cold start a group waits until all its last in-sync members have reported, or
+ *     MAP_COLD_WAIT after the first did, and takes the newest valid log.
+ *  C5 A member that may still believe to be primary (it lost the role while alive) is dropped only
+ *     once its beats show a map that says otherwise, or its lease has run out: else it could serve
+ *     stale reads while the new primary commits without it. */
+
+void controller_poke(struct map_server *server)
+{
+    server->controller_news = true;
+    waitq_wake_all(&server->controller_wake);
+}
+
+/* ---- commands ------------------------------------------------------------------------------- */
+
+struct draft_command {
+    struct map_command command;
+    struct writer writer;
+    uint8_t bytes[MAP_COMMAND_BYTES_MAX];
+};
+
+static struct draft_command *command_new(enum map_command_type type)
+{
+    struct draft_command *draft = mem_alloc(sizeof *draft);
+    draft->command = (struct map_command){.type = type};
+    writer_init(&draft->writer, draft->bytes, sizeof draft->bytes);
+    (void)writer_reserve(&draft->writer, sizeof draft->command);
+    return draft;
+}
+
+static struct slice command_bytes(struct draft_command *draft)
+{
+    assert(writer_ok(&draft->writer));
+    memcpy(draft->bytes, &draft->command, sizeof draft->command);
+    return slice_of(draft->bytes, writer_bytes(&draft->writer));
+}
+
+static void add_sure_ids(const struct map_server *server, struct draft_command *draft)
+{
+    uint32_t ids[MAP_NODES_MAX];
+    uint32_t count = contact_sure_ids(server, ids);
+    writer_put(&draft->writer, ids, count * sizeof ids[0]);
+    draft->command.count = count;
+}
+
+/* Would it change anything? */
+static bool command_helps(const struct map_server *server, struct draft_command *draft)
+{
+    struct map_view *next = NULL;
+    int result = map_apply(server->view, command_bytes(draft), &next);
+    if (result == 0)
+        map_view_put(next);
+    return result == 0;
+}
+
+/* Propose and free. True if the map has changed. */
+static bool command_go(struct map_server *server, struct draft_command *draft)
+{
+    int result = server_propose(server, command_bytes(draft));
+    if (result == -EINVAL)
+        log_error("map-command", "type=%u why=\"refused as malformed\"", draft->command.type);
+    mem_free(draft);
+    return result == 0;
+}
+
+/* ---- first map ------------------------------------------------------------------------------ */
+
+static bool act_init(struct map_server *server)
+{
+    struct draft_command *draft = command_new(MAP_COMMAND_INIT);
+    draft->command.count = server->options.node_count;
+    draft->command.meta_groups = server->options.meta_groups;
+    draft->command.data_groups = server->options.data_groups;
+    writer_put(&draft->writer, &server->settings, sizeof server->settings);
+    writer_put(&draft->writer, server->nodes, server->options.node_count * sizeof server->nodes[0]);
+    log_info("map-init", "nodes=%u meta_groups=%u data_groups=%u", server->options.node_count,
+             server->options.meta_groups, server->options.data_groups);
+    return command_go(server, draft);
+}
+
+/* ---- nodes ---------------------------------------------------------------------------------- */
+
+static bool act_node_up(struct map_server *server, const struct map_node *node)
+{
+    struct contact *contact = contact_of(server, node->id);
+    uint64_t incarnation = contact->pending_incarnation;
+    contact->pending_incarnation = 0;
+    if (incarnation == 0 || incarnation == node->incarnation)
+        return false;
+    struct draft_command *draft = command_new(MAP_COMMAND_NODE_UP);
+    draft->command.node = node->id;
+    draft->command.incarnation = incarnation;
+    draft->command.size_bytes = contact->pending_size_bytes;
+    add_sure_ids(server, draft);
+    log_info("node-up", "node=%u incarnation=%lx", node->id, incarnation);
+    return command_go(server, draft);
+}
+
+uint64_t controller_expiry_ns(const struct map_server *server, const struct map_node *node)
+{
+    const struct contact *contact = server->contacts[node->id];
+    uint64_t heard = server->elected_ns;
+    if (contact && contact->incarnation == node->incarnation)
+        heard = MAX(heard, contact->beat_ns);
+    return heard + MAP_LEASE_NS + MAP_LEASE_MARGIN_NS;
+}
+
+static bool act_node_down(struct map_server *server, const struct map_node *node,
+                          uint64_t *ret_deadline_ns)
+{
+    struct contact *contact = contact_of(server, node->id);
+    if (node->state != MAP_NODE_UP)
+        return false;
+    bool gone = contact->gone_incarnation == node->incarnation;
+    uint64_t expiry = controller_expiry_ns(server, node);
+    if (!gone && env_now_ns() < expiry) {
+        *ret_deadline_ns = MIN(*ret_deadline_ns, expiry);
+        return false;
+    }
+    contact->condemned = node->incarnation; /* C3 */
+    struct draft_command *draft = command_new(MAP_COMMAND_NODE_DOWN);
+    draft->command.node = node->id;
+    draft->command.incarnation = node->incarnation;
+    add_sure_ids(server, draft);
+    log_info("node-down", "node=%u why=\"%s\"", node->id, gone ? "proven dead" : "silent");
+    return command_go(server, draft);
+}
+
+static bool act_nodes(struct map_server *server, uint64_t *ret_deadline_ns)
+{
+    /* Proposing yields and replaces the view: only ids are kept across it. */
+    for (uint32_t i = 0; i < server->view->header->node_count; i++) {
+        if (act_node_up(server, &server->view->nodes[i]))
+            return true;
+    }
+    for (uint32_t i = 0; i < server->view->header->node_count; i++) {
+        if (act_node_down(server, &server->view->nodes[i], ret_deadline_ns))
+            return true;
+    }
+    return false;
+}
+
+/* ---- groups --------------------------------------------------------------------------------- */
+
+/* Waits although a member that is in sync is there? */
+static bool is_resolvable(const struct map_server *server, const struct map_group *group)
+{
+    if (group->primary != 0)
+        return false;
+    for (uint32_t i = 0; i < group->member_count; i++) {
+        const struct map_node *node = map_view_node(server->view, group->members[i].node);
+        if (group->members[i].state == MAP_MEMBER_IN_SYNC && contact_is_sure(server, node))
+            return true;
+    }
+    return false;
+}
+
+static bool act_resolve(struct map_server *server)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < server->view->header->group_count && !any; i++)
+        any = is_resolvable(server, &server->view->groups[i]);
+    if (!any)
+        return false;
+    struct draft_command *draft = command_new(MAP_COMMAND_RESOLVE);
+    add_sure_ids(server, draft);
+    return command_go(server, draft);
+}
+
+static bool act_elect(struct map_server *server, uint64_t *ret_deadline_ns)
+{
+    struct map_command_elect *rows = mem_alloc(MAP_COMMAND_ELECTS_MAX * sizeof *rows);
+    uint32_t count = controller_elections(server, rows, ret_deadline_ns);
+    bool changed = false;
+    if (count > 0) {
+        struct draft_command *draft = command_new(MAP_COMMAND_ELECT);
+        draft->command.count = count;
+        writer_put(&draft->writer, rows, count * sizeof *rows);
+        log_info("groups-elect", "groups=%u", count);
+        changed = command_go(server, draft);
+    }
+    mem_free(rows);
+    return changed;
+}
+
+/* Nodes that have been away for the grace, and when the next one will have been. */
+static uint32_t overdue(struct map_server *server, uint32_t *ids, uint64_t *ret_deadline_ns)
+{
+    uint32_t count = 0;
+    uint64_t now = env_now_ns();
+    for (uint32_t i = 0; i < server->view->header->node_count; i++) {
+        const struct map_node *node = &server->view->nodes[i];
+        struct contact *contact = contact_of(server, node->id);
+        if (node->state == MAP_NODE_UP) {
+            contact->not_up_since_ns = 0;
+            continue;
+        }
+        if (contact->not_up_since_ns == 0)
+            contact->not_up_since_ns = now;
+        uint64_t due = contact->not_up_since_ns + MAP_REPLACE_GRACE_NS;
+        if (now >= due)
+            ids[count++] = node->id;
+        else
+            *ret_deadline_ns = MIN(*ret_deadline_ns, due);
+    }
+    return count;
+}
+
+static bool act_replace(struct map_server *server, uint64_t *ret_deadline_ns)
+{
+    uint32_t ids[MAP_NODES_MAX];
+    uint32_t count = overdue(server, ids, ret_deadline_ns);
+    uint64_t key = server->view->header->version << 10 | count;
+    if (server->replaced_version == key)
+        return false; /* looked at, nothing to do */
+    struct draft_command *draft = command_new(MAP_COMMAND_REPLACE);
+    draft->command.count = count;
+    writer_put(&draft->writer, ids, count * sizeof ids[0]);
+    if (!command_helps(server, draft)) {
+        server->replaced_version = key;
+        mem_free(draft);
+        return false;
+    }
+    log_info("groups-replace", "nodes_away=%u", count);
+    return command_go(server, draft);
+}
+
+/* Somebody is catching up: the load will shift anyway when that is done. */
+static bool any_catching_up(const struct map_server *server)
+{
+    for (uint32_t i = 0; i < server->view->header->group_count; i++) {
+        const struct map_group *group = &server->view->groups[i];
+        for (uint32_t m = 0; m < group->member_count; m++) {
+            const struct map_node *node = map_view_node(server->view, group->members[m].node);
+            if (group->members[m].state == MAP_MEMBER_JOINING && node->state == MAP_NODE_UP)
+                return true;
+        }
+    }
+    return false;
+}
+
+static bool act_balance(struct map_server *server, uint64_t *ret_deadline_ns)
+{
+    uint64_t now = env_now_ns();
+    if (server->view->header->version == server->balanced_version)
+        return false;
+    if (now < server->balance_ns) {
+        *ret_deadline_ns = MIN(*ret_deadline_ns, server->balance_ns);
+        return false;
+    }
+    server->balance_ns = now + MAP_BALANCE_PERIOD_NS;
+    if (any_catching_up(server))
+        return false;
+    struct draft_command *draft = command_new(MAP_COMMAND_BALANCE);
+    add_sure_ids(server, draft);
+    if (!command_helps(server, draft)) {
+        server->balanced_version = server->view->header->version;
+        mem_free(draft);
+        return false;
+    }
+    log_info("groups-balance", "version=%lu", server->view->header->version);
+    return command_go(server, draft);
+}
+
+/* ---- formers: C5 ---------------------------------------------------------------------------- */
+
+void controller_map_changed(struct map_server *server, const struct map_view *before)
+{
+    const struct map_view *view = server->view;
+    if (!before || before->header->group_count != view->header->group_count)
+        return;
+    for (uint32_t i = 0; i < view->header->group_count; i++) {
+        uint32_t old = before->groups[i].primary;
+        if (old == 0 || old == view->groups[i].primary)
+            continue;
+        const struct map_node *node = map_view_node(view, old);
+        if (node->state == MAP_NODE_UP)
+            server->formers[i] = (struct former_primary){old, view->header->version};
+    }
+}
+
+bool controller_drop_is_safe(const struct map_server *server, uint32_t group, uint32_t node)
+{
+    const struct map_view *view = server->view;
+    const struct map_group *found = view ? map_view_group(view, group) : NULL;
+    const struct map_node *entry = view ? map_view_node(view, node) : NULL;
+    if (!found || !entry || entry->state != MAP_NODE_UP)
+        return true; /* the machine will say what is wrong */
+    const struct former_primary *former = &server->formers[found - view->groups];
+    const struct contact *contact = server->contacts[node];
+    uint64_t needed = former->node == node ? former->version : 0;
+    needed = MAX(needed, server->history_from_version);
+    bool knows = contact && contact->incarnation == entry->incarnation &&
+                 contact->beat_map_version >= needed;
+    bool gone = contact && contact->gone_incarnation == entry->incarnation;
+    return knows || gone || env_now_ns() >= controller_expiry_ns(server, entry);
+}
+
+/* ---- the fiber ------------------------------------------------------------------------------ */
+
+/* Do the first thing that needs doing. True: the map has changed, look again. */
+static bool act(struct map_server *server, uint64_t *ret_deadline_ns)
+{
+    if (!server->view)
+        return act_init(server);
+    return act_nodes(server, ret_deadline_ns) || act_resolve(server) ||
+           act_elect(server, ret_deadline_ns) || act_replace(server, ret_deadline_ns) ||
+           act_balance(server, ret_deadline_ns);
+}
+
+/* A new leader asks at every address: who refuses need not be waited for. */
+static void probe_all(struct map_server *server)
+{
+    for (uint32_t i = 0; server->view && i < server->view->header->node_count; i++) {
+        const struct map_node *node = &server->view->nodes[i];
+        if (node->state == MAP_NODE_UP && !contact_is_sure(server, node))
+            contact_verify(server, node->id);
+    }
+}
+
+void controller_fiber(void *arg)
+{
+    struct map_server *server = arg;
+    uint64_t probed_term = 0;
+    for (;;) {
+        uint64_t deadline = 0;
+        server->controller_news = false;
+        if (server_leads(server)) {
+            if (probed_term != server->leader_term) {
+                probed_term = server->leader_term;
+                probe_all(server);
+            }
+            deadline = env_now_ns() + MAP_BALANCE_PERIOD_NS;
+            if (act(server, &deadline))
+                continue;
+        }
+        if (!server->controller_news)
+            (void)waitq_wait(&server->controller_wake, deadline); /* both outcomes: look again */
+    }
+}

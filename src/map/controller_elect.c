@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: MIT */
+#include "map/server_internal.h"
+
+/* Primaries for groups that have none: on the first start and after a cold start (C4). */
+
+static uint32_t primaries_of(const struct map_server *server, const struct map_command_elect *rows,
+                             uint32_t row_count, uint32_t kind, uint32_t node)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < server->view->header->group_count; i++) {
+        const struct map_group *group = &server->view->groups[i];
+        count += group->kind == kind && group->primary == node;
+    }
+    for (uint32_t i = 0; i < row_count; i++) {
+        const struct map_group *group = map_view_group(server->view, rows[i].group);
+        count += group->kind == kind && rows[i].node == node;
+    }
+    return count;
+}
+
+static const struct map_replica_report *report_of(const struct contact *contact, uint32_t group)
+{
+    uint32_t low = 0;
+    uint32_t high = contact->report_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (contact->reports[middle].group < group)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool found = low < contact->report_count && contact->reports[low].group == group;
+    return found ? &contact->reports[low] : NULL;
+}
+
+struct candidate {
+    uint32_t node; /* 0: none yet */
+    uint32_t last_epoch;
+    uint64_t last_seq;
+    uint32_t load;
+};
+
+static bool is_better(const struct candidate *a, const struct candidate *b)
+{
+    if (b->node == 0 || a->last_epoch != b->last_epoch)
+        return b->node == 0 || a->last_epoch > b->last_epoch;
+    if (a->last_seq != b->last_seq)
+        return a->last_seq > b->last_seq;
+    return a->load < b->load;
+}
+
+struct election {
+    uint32_t waited_for; /* members whose word counts */
+    uint32_t heard;
+    uint64_t first_ns; /* when the first of them was heard */
+    struct candidate best;
+};
+
+static void hear(struct election *election, uint64_t since_ns, const struct candidate *candidate)
+{
+    election->heard++;
+    election->first_ns = election->first_ns == 0 ? since_ns : MIN(election->first_ns, since_ns);
+    if (candidate && is_better(candidate, &election->best))
+        election->best = *candidate;
+}
+
+/* One member's word, if we have it. */
+static void ask_member(const struct map_server *server, const struct map_group *group,
+                       const struct map_member *member, uint32_t load, struct election *election)
+{
+    bool fresh = map_group_never_active(group);
+    const struct map_node *node = map_view_node(server->view, member->node);
+    const struct contact *contact = server->contacts[node->id];
+    if (!fresh && member->state != MAP_MEMBER_LOST)
+        return;
+    election->waited_for++;
+    if (!contact_is_sure(server, node))
+        return;
+    struct candidate candidate = {.node = node->id, .load = load};
+    if (fresh) {
+        hear(election, contact->sure_since_ns, &candidate);
+    } else if (contact->reports_incarnation == node->incarnation) {
+        const struct map_replica_report *report = report_of(contact, group->id);
+        bool valid = report && report->valid == 1;
+        candidate.last_epoch = valid ? report->last_epoch : 0;
+        candidate.last_seq = valid ? report->last_seq : 0;
+        hear(election, contact->reports_ns, valid ? &candidate : NULL);
+    }
+}
+
+/* The node that can lead the group now, or 0. */
+static uint32_t decide(const struct map_server *server, const struct map_group *group,
+                       const struct map_command_elect *rows, uint32_t row_count,
+                       uint64_t *ret_deadline_ns)
+{
+    struct election election = {0};
+    if (group->primary != 0 || map_group_in_sync_count(group) > 0)
+        return 0;
+    for (uint32_t i = 0; i < group->member_count; i++) {
+        uint32_t load = primaries_of(server, rows, row_count, group->kind, group->members[i].node);
+        ask_member(server, group, &group->members[i], load, &election);
+    }
+    if (election.heard < election.waited_for) {
+        uint64_t due = election.first_ns + MAP_COLD_WAIT_NS;
+        if (election.heard == 0)
+            return 0;
+        if (env_now_ns() < due) {
+            *ret_deadline_ns = MIN(*ret_deadline_ns, due);
+            return 0;
+        }
+    }
+    return election.best.node;
+}
+
+uint32_t controller_elections(struct map_server *server, struct map_command_elect *rows,
+                              uint64_t *ret_deadline_ns)
+{
+    uint32_t count = 0;
+    const struct map_view *view = server->view;
+    for (uint32_t i = 0; i < view->header->group_count && count < MAP_COMMAND_ELECTS_MAX; i++) {
+        const struct map_group *group = &view->groups[i];
+        uint32_t node = decide(server, group, rows, count, ret_deadline_ns);
+        if (node != 0)
+            rows[count++] =
+                (struct map_command_elect){.group = group->id, .epoch = group->epoch, .node = node};
+    }
+    return count;
+}

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+#include "map/client_internal.h"
+
+#include "base/errors.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+/* A node's right to act.
+ *
+ * Problem. A node that is cut off must stop serving before somebody else starts in its place.
+ *
+ * The node sends a heartbeat and, once the leader has acknowledged it, may act until LEASE after
+ * the moment it *sent* the beat, by its own monotonic clock. The leader declares it dead no earlier
+ * than LEASE + MARGIN after the last beat *arrived*. What was sent came after it was sent, so the
+ * node stops first, as long as both clocks run at the same rate within the margin (13 %).
+ *
+ *  L1 valid only until sent + LEASE of an acknowledged beat.
+ *  L2 valid only while the map we act by names this very incarnation as up: before that, the map
+ *     speaks of a process whose memory we do not have.
+ *  L3 Once fenced, never valid again.
+ *
+ * The incarnation is the rpc identity's; it must be new with every process. */
+
+#define RETRY_NS (50 * NS_PER_MS)
+#define SOON_NS  (20 * NS_PER_MS)
+
+struct map_lease {
+    struct rpc *rpc;
+    struct map_client *client;
+    uint32_t node;
+    const struct map_lease_ops *ops;
+    void *context;
+    uint64_t valid_until_ns;
+    bool fenced;
+    bool want_reports; /* the leader lacks ours */
+};
+
+bool map_lease_fenced(const struct map_lease *lease)
+{
+    return lease->fenced;
+}
+
+uint64_t map_lease_until_ns(const struct map_lease *lease)
+{
+    return lease->valid_until_ns;
+}
+
+bool map_lease_valid(const struct map_lease *lease)
+{
+    if (lease->fenced || env_now_ns() >= lease->valid_until_ns) /* L1, L3 */
+        return false;
+    const struct map_view *view = map_client_view(lease->client);
+    const struct map_node *node = view ? map_view_node(view, lease->node) : NULL;
+    return node && node->state == MAP_NODE_UP &&
+           node->incarnation == rpc_identity(lease->rpc)->incarnation; /* L2 */
+}
+
+static void take_reply(struct map_lease *lease, uint64_t sent_ns,
+                       const struct wire_node_beat_rep *reply)
+{
+    if (reply->fenced) {
+        log_warn("lease-fenced", "node=%u", lease->node);
+        lease->fenced = true;
+        return;
+    }
+    uint64_t lease_ns = MIN(reply->lease_ms * NS_PER_MS, MAP_LEASE_NS);
+    lease->valid_until_ns = MAX(lease->valid_until_ns, sent_ns + lease_ns);
+    lease->want_reports = reply->want_reports;
+    const struct map_view *view = map_client_view(lease->client);
+    if (!view || view->header->version < reply->map_version)
+        map_client_poke(lease->client);
+}
+
+/* One heartbeat. Returns when the next is due. */
+static may_yield uint64_t beat(struct map_lease *lease, const struct net_addr *leader)
+{
+    const struct rpc_identity *identity = rpc_identity(lease->rpc);
+    struct wire_node_beat_req body = {
+        .node = lease->node,
+        .with_reports = lease->want_reports,
+        .incarnation = identity->incarnation,
+        .map_version = map_client_acting_version(lease->client),
+        .pid = env_pid(),
+    };
+    struct map_replica_report *reports = NULL;
+    lease->ops->usage(lease->context, &body.used_bytes, &body.size_bytes);
+    if (lease->want_reports) {
+        reports = mem_alloc(MAP_GROUPS_MAX * sizeof *reports);
+        body.report_count = lease->ops->replicas(lease->context, reports, MAP_GROUPS_MAX);
+        assert(body.report_count <= MAP_GROUPS_MAX);
+    }
+    uint64_t sent = env_now_ns();
+    struct rpc_call call = {
+        .type = RPC_NODE_BEAT,
+        .body = &body,
+        .tail = {slice_of(reports, body.report_count * sizeof *reports)},
+        .deadline_ns = sent + MAP_BEAT_TIMEOUT_NS,
+    };
+    int result = rpc_call(lease->rpc, leader, &call);
+    struct wire_node_beat_rep reply;
+    bool answered = rpc_reply_body(&call, &reply, sizeof reply, NULL);
+    rpc_call_fini(&call);
+    mem_free(reports);
+    if (result < 0 || !answered) {
+        if (result != -ERR_BUSY)
+            map_client_leader_failed(lease->client, leader);
+        return env_now_ns() + RETRY_NS;
+    }
+    take_reply(lease, sent, &reply);
+    bool settled = reply.lease_ms > 0 && !reply.want_reports;
+    return settled ? sent + MAP_BEAT_INTERVAL_NS : env_now_ns() + SOON_NS;
+}
+
+static void lease_fiber(void *arg)
+{
+    struct map_lease *lease = arg;
+    while (!lease->fenced) {
+        struct net_addr leader;
+        uint64_t next = env_now_ns() + 2 * RETRY_NS;
+        if (map_client_leader(lease->client, &leader))
+            next = beat(lease, &leader);
+        if (env_now_ns() < next)
+            map_client_wait_leader(lease->client, next); /* a new leader hears of us at once */
+    }
+}
+
+struct map_lease *map_lease_start(struct rpc *rpc, struct map_client *client, uint32_t node,
+                                  const struct map_lease_ops *ops, void *context)
+{
+    assert(rpc_identity(rpc)->incarnation != 0 && node != 0);
+    struct map_lease *lease = mem_zalloc(sizeof *lease);
+    *lease = (struct map_lease){.rpc = rpc,
+                                .client = client,
+                                .node = node,
+                                .ops = ops,
+                                .context = context,
+                                .want_reports = true};
+    fiber_spawn("map-lease", lease_fiber, lease);
+    return lease;
+}
