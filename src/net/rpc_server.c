@@ -43,9 +43,10 @@ static void request_free(struct rpc_request *request)
     rpc->free_request_count++;
 }
 
-static void answer(struct rpc *rpc, struct rpc_conn *rconn, const struct wire_header *asked,
-                   int status, const void *body, struct slice tail, struct buf_slice payload)
+static void answer(struct rpc_conn *rconn, const struct wire_header *asked, int status,
+                   const void *body, struct slice tail, struct buf_slice payload)
 {
+    struct rpc *rpc = rconn->rpc;
     if (!rconn->conn)
         return;
     struct wire_header header = {
@@ -66,7 +67,7 @@ void rpc_reply(struct rpc_request *request, int status, const void *body, struct
                struct buf_slice payload)
 {
     assert(request->msg); /* answered once */
-    answer(request->rpc, request->conn, request->header, status, body, tail, payload);
+    answer(request->conn, request->header, status, body, tail, payload);
     request_free(request);
 }
 
@@ -106,8 +107,7 @@ static int greet(struct rpc *rpc, struct rpc_conn *rconn, const struct msg *msg)
         .level = WIRE_VERSION,
         .incarnation = rpc->identity.incarnation,
     };
-    answer(rpc, rconn, msg->header, rconn->refusal, &reply, (struct slice){0},
-           (struct buf_slice){0});
+    answer(rconn, msg->header, rconn->refusal, &reply, (struct slice){0}, (struct buf_slice){0});
     return 0;
 }
 
@@ -128,7 +128,7 @@ static void refuse(struct rpc *rpc, struct rpc_conn *rconn, struct msg *msg, int
 {
     if (error != -ERR_BUSY)
         rpc->stats.refused++;
-    answer(rpc, rconn, msg->header, error, NULL, (struct slice){0}, (struct buf_slice){0});
+    answer(rconn, msg->header, error, NULL, (struct slice){0}, (struct buf_slice){0});
     msg_free(msg);
 }
 
