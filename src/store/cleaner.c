@@ -34,8 +34,7 @@ void cleaner_kick(struct store *store)
 
 static bool pressed(const struct store *store)
 {
-    uint32_t low = segment_floor(store, URGENCY_USER) + MAX(4u, store->segment_count / 25);
-    return store->segments_free < low;
+    return store->segments_free < segment_floor(store, URGENCY_CLEANING);
 }
 
 static uint32_t choose(const struct store *store)
@@ -108,7 +107,7 @@ static int empty_segment(struct store *store, uint32_t index)
         if (result < 0)
             break;
         fiber_yield();
-        if (!pressed(store))
+        if (store->segments_free > segment_floor(store, URGENCY_USER) + 1)
             fiber_sleep(1 * NS_PER_MS);
         while (store->extents.in_flight > 8 * MIB && !store->fenced)
             (void)!waitq_wait(&store->space, env_now_ns() + 10 * NS_PER_MS);

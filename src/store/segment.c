@@ -49,8 +49,18 @@ void segment_init(struct store *store, uint32_t count, uint32_t blocks)
     set_state(store, 0, SEGMENT_SUPER);
 }
 
+/* Segments the journal may yet come to need between two checkpoints. */
+static uint32_t journal_headroom(const struct store *store)
+{
+    uint64_t segment_bytes = (uint64_t)store->segment_blocks * STORE_BLOCK_BYTES;
+    uint32_t most = (uint32_t)div_up(2 * journal_limit(store), segment_bytes) + 2;
+    uint32_t now = store->segments_by_state[SEGMENT_JOURNAL];
+    return most > now ? most - now : 0;
+}
+
 uint32_t segment_floor(const struct store *store, enum segment_urgency urgency)
 {
+    uint32_t member = MAX(3u, store->segment_count * 3 / 100) + journal_headroom(store);
     switch (urgency) {
     case URGENCY_JOURNAL:
         return 0;
@@ -59,9 +69,11 @@ uint32_t segment_floor(const struct store *store, enum segment_urgency urgency)
     case URGENCY_CLEANER:
         return 2;
     case URGENCY_MEMBER:
-        return MAX(3u, store->segment_count / 50);
+        return member;
     case URGENCY_USER:
-        return MAX(3u, store->segment_count * 3 / 100);
+        return member + 1;
+    case URGENCY_CLEANING:
+        return member + 1 + MAX(4u, store->segment_count / 25);
     }
     WRONG("urgency");
 }

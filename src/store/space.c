@@ -15,15 +15,11 @@
 #define WAIT_NS    (250 * NS_PER_MS)
 #define GIVE_UP_NS (10 * NS_PER_S)
 
-static uint32_t journal_segments_max(const struct store *store)
-{
-    uint64_t segment_bytes = (uint64_t)store->segment_blocks * STORE_BLOCK_BYTES;
-    return (uint32_t)div_up(2 * journal_limit(store), segment_bytes) + 2;
-}
-
 int64_t space_left(const struct store *store)
 {
-    int64_t kept = 1 + (int64_t)segment_floor(store, URGENCY_USER) + journal_segments_max(store);
+    /* Segment 0, the journal's present and possible segments, the floor. */
+    int64_t kept =
+        1 + (int64_t)segment_floor(store, URGENCY_USER) + store->segments_by_state[SEGMENT_JOURNAL];
     int64_t nodes = (int64_t)div_up(2 * store->live_nodes, store->segment_blocks) + 1;
     int64_t segments = (int64_t)store->segment_count - kept - nodes;
     /* Some of each segment cannot be filled, and the cleaner needs something to gain. */
@@ -60,10 +56,8 @@ static bool segment_ready(const struct store *store, uint64_t bytes)
     uint32_t index = store->extents.segment[STREAM_USER];
     uint64_t blocks = div_up(bytes, STORE_BLOCK_BYTES);
     uint64_t open = index ? store->segment_blocks - store->segments[index].frontier : 0;
-    uint32_t floor = segment_floor(store, URGENCY_USER) + 1;
-    uint32_t journal = store->segments_by_state[SEGMENT_JOURNAL];
-    floor += journal_segments_max(store) > journal ? journal_segments_max(store) - journal : 0;
-    return store->segments_free > floor || blocks + 2 * STORE_EXTENT_BLOCKS_MAX <= open;
+    return store->segments_free > segment_floor(store, URGENCY_USER) ||
+           blocks + 2 * STORE_EXTENT_BLOCKS_MAX <= open;
 }
 
 int store_reserve(struct store *store, uint64_t bytes, bool freeing)

@@ -136,8 +136,9 @@ void store_batch_reset(struct store_batch *batch);
 void store_batch_put(struct store_batch *batch, struct slice key, struct slice value);
 void store_batch_del(struct store_batch *batch, struct slice key); /* of no key: fine */
 /* The value under owner_key now refers to the extent / no longer does. The extent came from
- * store_extent_write (or a log record). Parts of an extent may be dropped: live space is counted
- * in blocks, and the backpointer of the remaining part is re-made with store_batch_extent_add. */
+ * store_extent_write (or a log record). Live space is counted in blocks, add +, del -, in the
+ * order given. To drop parts of an extent: del all of it (as it was added), then add each part
+ * that stays, both in one batch. (A del names its backpointer by its first block.) */
 void store_batch_extent_add(struct store_batch *batch, struct store_extent extent,
                             struct slice owner_key);
 void store_batch_extent_del(struct store_batch *batch, struct store_extent extent);
@@ -192,7 +193,9 @@ void store_notify_written(struct store *store, struct store_waiter *waiter, uint
  * after it. At most STORE_EXTENT_BLOCKS_MAX blocks. 0, -ERR_NO_SPACE, -ERR_FENCED. */
 must_check int store_extent_write(struct store *store, struct buf_slice data, uint32_t blocks,
                                   struct store_extent *ret_extent);
-/* Read blocks [first, first + count) of the extent. The caller checks its CRCs. 0, -EIO. */
+/* Read blocks [first, first + count) of the extent. The caller checks its CRCs; if one is wrong,
+ * the extent may have been moved or freed since its address was looked up: look it up again, and
+ * only if it is still the same, it is damaged. 0, -EIO. data aligned to 4096 saves a copy. */
 may_yield must_check int store_extent_read(struct store *store, struct store_extent extent,
                                            uint32_t first, uint32_t count, void *data);
 /* The cleaner moves extents: it calls this to let the owner swap the address in its value. The

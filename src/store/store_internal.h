@@ -52,8 +52,9 @@ enum segment_urgency { /* how many free segments must remain after taking one */
                        URGENCY_JOURNAL,
                        URGENCY_NODE,
                        URGENCY_CLEANER,
-                       URGENCY_MEMBER, /* store_extent_write */
-                       URGENCY_USER,   /* store_reserve */
+                       URGENCY_MEMBER,   /* store_extent_write */
+                       URGENCY_USER,     /* store_reserve */
+                       URGENCY_CLEANING, /* below this, the cleaner works */
 };
 
 void segment_init(struct store *store, uint32_t count, uint32_t blocks);
