@@ -310,6 +310,85 @@ static void test_fuzz(void **state)
     }
 }
 
+static void closing_message(struct conn *conn, void *context, struct msg *msg)
+{
+    struct run *run = context;
+    if (msg->header->request_id == 3) {
+        conn_close(conn); /* with answers queued and more arriving */
+        run->conns_closed++;
+    } else {
+        server_message(conn, context, msg);
+        return;
+    }
+    msg_free(msg);
+}
+
+static const struct conn_ops closing_ops = {closing_message, server_closed};
+
+static void closing_accepted(struct listener *listener, void *context, struct conn *conn)
+{
+    struct run *run = context;
+    run->conns_accepted++;
+    conn_set_ops(conn, &closing_ops, context);
+}
+
+static void backlog_waiter(void *arg)
+{
+    struct run *run = arg;
+    if (run->conn)
+        run->bad += conn_wait_backlog(run->conn, 1, env_now_ns() + 5 * NS_PER_S) > 0;
+    run->numbers[2]++;
+    waitq_wake_all(&run->progress);
+}
+
+/* Either side closes in the middle of large transfers. */
+static void close_anywhere(void *arg)
+{
+    enum { ROUNDS = 200 };
+    struct run *run = arg;
+    int error = net_addr_parse("127.0.0.1:0", &run->addr);
+    assert(error == 0);
+    error = net_listen(&run->addr, closing_accepted, run, &run->listener);
+    assert(error == 0);
+    listener_addr(run->listener, &run->addr);
+    for (uint32_t i = 0; i < ROUNDS; i++) {
+        run->results[0] |= connect_here(run);
+        run->got = 0;
+        for (uint32_t id = 0; run->conn && id < 6; id++) {
+            test_send(run->conn, id, 10, (i % 8) * 100000);
+            if (id % 2)
+                fiber_yield();
+        }
+        fiber_spawn("backlog", backlog_waiter, run);
+        if (i % 3 == 0)
+            fiber_yield();
+        if (i % 3 == 0 && run->conn) {
+            conn_close(run->conn);
+            run->conn = NULL;
+        }
+        while (run->conn && waitq_wait(&run->progress, env_now_ns() + 5 * NS_PER_S) == 0)
+            continue;
+        run->results[1] += run->conn != NULL;
+    }
+    while (run->numbers[2] < ROUNDS)
+        fiber_yield();
+    fiber_sleep(20 * NS_PER_MS); /* some were reset before they were accepted: not all count */
+    wait_for(run, &run->conns_closed, run->conns_accepted);
+}
+
+static void test_close_anywhere(void **state)
+{
+    for (int mode = 0; mode < 3; mode++) {
+        struct run run;
+        run_start(&run, close_anywhere, mode);
+        assert_int_equal(run.results[0], 0);
+        assert_int_equal(run.results[1], 0);
+        assert_int_equal(run.bad, 0);
+        assert_int_equal(run.conns_closed, run.conns_accepted);
+        assert_true(run.conns_closed > 50);
+    }
+}
+
 /* ---- disk ---------------------------------------------------------------------------------- */
 
 static char disk_path[64];
@@ -497,6 +576,7 @@ int main(void)
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_bad_header_closes),
         cmocka_unit_test(test_fuzz),
+        cmocka_unit_test(test_close_anywhere),
         cmocka_unit_test(test_disk),
         cmocka_unit_test(test_disk_many),
         cmocka_unit_test(test_idle_costs_nothing),
