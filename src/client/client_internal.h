@@ -41,9 +41,10 @@ struct client {
     struct htable inodes; /* struct client_inode by inode number */
     struct list lazy;     /* inodes with a modification time or dirty groups to look after */
     struct waitq lazy_wait;
-    struct list files;      /* all struct client_file */
-    struct waitq lost_wait; /* the reassert fiber */
-    struct buf *zeroes;     /* DATA_IO_MAX of them */
+    struct list files;         /* all struct client_file */
+    struct waitq lost_wait;    /* the reassert fiber */
+    struct buf *zeroes;        /* DATA_IO_MAX of them */
+    uint64_t links_changed_ns; /* the last link, unlink or rename of ours ended */
     struct wire_statfs statfs;
     bool statfs_valid;
     struct client_stats stats;

@@ -223,6 +223,7 @@ static void lazy_mtime_body(void)
     struct wire_attr attr;
     uint32_t getattrs = fake.calls[RPC_GETATTR];
     CHECK(client_getattr(client, &fake_cred, client_file_ino(file), &attr) == 0);
+    CHECK(client_getattr(client, &fake_cred, client_file_ino(file), &attr) == 0);
     CHECK(fake.calls[RPC_GROW] == grows + 1); /* ... until somebody looks */
     CHECK(fake.calls[RPC_GETATTR] == getattrs);
     CHECK(write_at(file, 100, bytes, 100) == 0);

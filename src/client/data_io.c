@@ -108,18 +108,22 @@ int client_write_piece(struct client_inode *inode, const struct split_piece *pie
         .offset = piece->offset,
         .bytes = piece->bytes,
     };
-    struct client_call call = {
-        .type = RPC_OBJ_WRITE,
-        .route = CLIENT_ROUTE_OBJECT,
-        .ino = inode->ino,
-        .index = piece->index,
-        .body = &req,
-        .tail = slice_of(crcs, count * sizeof crcs[0]),
-        .payload = data,
-    };
-    int result = client_call(client, &call);
-    if (result >= 0)
-        client_inode_dirty(inode, call.answered_by_group);
-    client_call_fini(&call);
+    int result = -ERR_CORRUPT_DATA; /* on the way: worth another try */
+    for (uint32_t tries = 0; result == -ERR_CORRUPT_DATA && tries < CLIENT_CHECKSUM_TRIES;
+         tries++) {
+        struct client_call call = {
+            .type = RPC_OBJ_WRITE,
+            .route = CLIENT_ROUTE_OBJECT,
+            .ino = inode->ino,
+            .index = piece->index,
+            .body = &req,
+            .tail = slice_of(crcs, count * sizeof crcs[0]),
+            .payload = data,
+        };
+        result = client_call(client, &call);
+        if (result >= 0)
+            client_inode_dirty(inode, call.answered_by_group);
+        client_call_fini(&call);
+    }
     return result < 0 ? result : 0;
 }

@@ -1,6 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #include "client/client_internal.h"
 
+/* What is remembered of inodes' link counts and times is older than this. */
+static int call_and_note(struct client *client, const struct client_cred *cred,
+                         struct meta_call *meta)
+{
+    int result = meta_call_plain(client, cred, meta);
+    client->links_changed_ns = env_now_ns();
+    return result;
+}
+
 int client_link(struct client *client, const struct client_cred *cred, uint64_t ino,
                 const struct client_place *place, struct wire_attr *ret_attr)
 {
@@ -12,7 +21,9 @@ int client_link(struct client *client, const struct client_cred *cred, uint64_t 
         .req = {.ino = place->dir, .ino2 = ino},
         .name = place->name,
     };
-    return meta_call_attr(client, cred, &meta, ret_attr);
+    result = meta_call_attr(client, cred, &meta, ret_attr);
+    client->links_changed_ns = env_now_ns();
+    return result;
 }
 
 int client_unlink(struct client *client, const struct client_cred *cred, uint64_t dir,
@@ -22,7 +33,7 @@ int client_unlink(struct client *client, const struct client_cred *cred, uint64_
     if (result < 0)
         return result;
     struct meta_call meta = {.type = RPC_UNLINK, .req.ino = dir, .name = name};
-    return meta_call_plain(client, cred, &meta);
+    return call_and_note(client, cred, &meta);
 }
 
 int client_rmdir(struct client *client, const struct client_cred *cred, uint64_t dir,
@@ -52,5 +63,5 @@ int client_rename(struct client *client, const struct client_cred *cred,
         .name = from->name,
         .name2 = to->name,
     };
-    return meta_call_plain(client, cred, &meta);
+    return call_and_note(client, cred, &meta);
 }

@@ -13,6 +13,16 @@ int client_getattr_plain(struct client *client, const struct client_cred *cred, 
     return meta_call_attr(client, cred, &meta, ret_attr);
 }
 
+/* Programs write and then look at the size: the answer to the write has it. Only for a fraction of
+ * attr_ttl, because the kernel believes what it gets for a whole one; and links to the inode must
+ * not have changed through us since. */
+static bool just_learned(const struct client_inode *inode)
+{
+    const struct client *client = inode->client;
+    return env_now_ns() < inode->attr_at_ns + client->options.attr_ttl_ns / 10 &&
+           inode->attr_at_ns > client->links_changed_ns;
+}
+
 int client_getattr(struct client *client, const struct client_cred *cred, uint64_t ino,
                    struct wire_attr *ret_attr)
 {
@@ -24,6 +34,10 @@ int client_getattr(struct client *client, const struct client_cred *cred, uint64
             *ret_attr = inode->attr;
         client_inode_put(inode);
         return result;
+    }
+    if (inode && just_learned(inode)) {
+        *ret_attr = inode->attr;
+        return 0;
     }
     return client_getattr_plain(client, cred, ino, ret_attr);
 }

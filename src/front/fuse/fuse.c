@@ -247,6 +247,10 @@ int fuse_front_run(struct client *client, const struct fuse_options *options)
         (void)waitq_wait(&front->idle, 0); /* the kernel asks at once */
     if (front->started) {
         channels_start(front, fd);
+        result = fuse_readahead_set(options->mountpoint);
+        if (result < 0)
+            log_debug("fuse-readahead", "error=%s effect=\"the kernel's default\"",
+                      error_name(result));
         if (options->ready)
             options->ready(options->context);
     }

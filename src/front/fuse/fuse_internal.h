@@ -157,6 +157,8 @@ int fuse_op_fsyncdir(struct fuse_request *request);
 
 /* Mount; *ret_fd is the device. Errors as fuse_front_run. Blocks for some milliseconds. */
 must_check int fuse_mount(const struct fuse_options *options, int *ret_fd);
+/* Let the kernel read ahead as much as one request carries. 0 or -errno (not root). */
+must_check int fuse_readahead_set(const char *mountpoint);
 /* Another descriptor of the same connection. The descriptor or -errno. */
 must_check int fuse_device_clone(int fd);
 

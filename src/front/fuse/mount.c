@@ -168,6 +168,42 @@ int fuse_mount(const struct fuse_options *options, int *ret_fd)
     return result;
 }
 
+/* The mount's device number as text. By the mount table: a stat would ask ourselves. */
+static int device_number(const char *mountpoint, char text[32])
+{
+    char line[8192], number[32], place[4096];
+    int result = -ENOENT;
+    FILE *table = fopen("/proc/self/mountinfo", "re");
+    if (!table)
+        return -errno;
+    while (fgets(line, sizeof line, table)) { /* the last one lies on top */
+        if (sscanf(line, "%*u %*u %31s %*s %4095s", number, place) == 2 &&
+            strcmp(place, mountpoint) == 0) {
+            memcpy(text, number, sizeof number);
+            result = 0;
+        }
+    }
+    fclose(table);
+    return result;
+}
+
+int fuse_readahead_set(const char *mountpoint)
+{
+    char number[32], path[96], value[16];
+    int result = device_number(mountpoint, number);
+    if (result < 0)
+        return result;
+    snprintf(path, sizeof path, "/sys/class/bdi/%s/read_ahead_kb", number);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    int bytes = snprintf(value, sizeof value, "%d", FUSE_IO_MAX / 1024);
+    ssize_t count = write(fd, value, (size_t)bytes);
+    result = count < 0 ? -errno : 0;
+    close(fd);
+    return result;
+}
+
 int fuse_device_clone(int fd)
 {
     int clone = open(FUSE_DEVICE, O_RDWR | O_CLOEXEC | O_NONBLOCK);
