@@ -59,7 +59,8 @@ const char *report_text(const char *format, ...)
     va_start(args, format);
     va_list again;
     va_copy(again, args);
-    int bytes = vsnprintf(NULL, 0, format, args);
+    char probe[1];
+    int bytes = vsnprintf(probe, sizeof probe, format, args); /* only measures */
     va_end(args);
     char *text = mem_alloc((size_t)bytes + 1);
     (void)vsnprintf(text, (size_t)bytes + 1, format, again); /* measured above */
