@@ -123,6 +123,8 @@ int copies_read(struct store *store, const struct disk_pointer *pointer, void *b
         }
     }
     store->health.node_losses++;
+    if ((store->health.node_losses & (store->health.node_losses - 1)) != 0)
+        return -ERR_CORRUPT_DISK; /* said often enough: at 1, 2, 4, 8, ... */
     log_error("store-node-lost", "block=%llu other=%llu error=%s",
               (unsigned long long)pointer->block[0], (unsigned long long)pointer->block[1],
               result ? error_name(result) : "bad checksum");
