@@ -113,7 +113,7 @@ struct client_setattr {
     int64_t atime_ns;
     int64_t mtime_ns;
 };
-/* A new owner or group clears set-id bits of what is no directory. */
+/* A new owner or group clears set-id bits of what is no directory (the server does it). */
 may_yield must_check int client_setattr(struct client *client, const struct client_cred *cred,
                                         uint64_t ino, const struct client_setattr *set,
                                         struct wire_attr *ret_attr);

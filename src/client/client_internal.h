@@ -10,6 +10,7 @@ enum {
     CLIENT_FREE_FLIGHTS_MAX = 64,
     CLIENT_CHECKSUM_TRIES = 2, /* reads of a block that fails its checksum */
     CLIENT_SYMLINKS_MAX = 40,
+    CLIENT_LOOKUP_TRIES = 4, /* of a name that is being replaced */
 };
 #define CLIENT_IO_TIMEOUT_NS     (60 * NS_PER_S)
 #define CLIENT_TRY_TIMEOUT_NS    (10 * NS_PER_S) /* one attempt; a new map ends it sooner */

@@ -228,6 +228,8 @@ static int setattr(const struct question *q, struct wire_attr *attr)
         attr->mode = (attr->mode & S_IFMT) | req->mode;
     if (req->valid & META_SET_UID)
         attr->uid = req->uid2;
+    if ((req->valid & META_SET_UID) && !(req->valid & META_SET_MODE))
+        attr->mode &= ~(uint32_t)(S_ISUID | S_ISGID);
     if (req->valid & META_SET_MTIME)
         attr->mtime_ns = req->mtime_ns;
     return 0;

@@ -34,6 +34,17 @@ int client_symlink(struct client *client, const struct client_cred *cred,
     return meta_call_attr(client, cred, &meta, ret_attr);
 }
 
+/* What is there cannot be opened by CREATE: its inode lives in another group. */
+static int open_existing(struct client *client, const struct client_cred *cred,
+                         const struct client_place *place, struct client_file **ret_file)
+{
+    struct wire_attr attr;
+    int result = client_lookup(client, cred, place->dir, place->name, &attr);
+    if (result < 0)
+        return result;
+    return S_ISREG(attr.mode) ? client_open(client, cred, attr.ino, ret_file) : -ESTALE;
+}
+
 int client_create(struct client *client, const struct client_cred *cred,
                   const struct client_place *place, uint32_t mode, bool excl,
                   struct client_file **ret_file)
@@ -51,6 +62,8 @@ int client_create(struct client *client, const struct client_cred *cred,
     struct wire_attr attr;
     uint64_t asked_ns = env_now_ns();
     result = meta_call_attr(client, cred, &meta, &attr);
+    if (result == -ESTALE && !excl)
+        return open_existing(client, cred, place, ret_file);
     if (result < 0)
         return result;
     struct client_inode *inode = client_inode_take(client, &attr);

@@ -42,26 +42,45 @@ int client_getattr(struct client *client, const struct client_cred *cred, uint64
     return client_getattr_plain(client, cred, ino, ret_attr);
 }
 
-int client_lookup(struct client *client, const struct client_cred *cred, uint64_t dir,
-                  struct slice name, struct wire_attr *ret_attr)
+/* The name's inode number, and its attributes if they were at hand. 1: they were; 0: they were
+ * not. */
+static int lookup_once(struct client *client, const struct client_cred *cred, uint64_t dir,
+                       struct slice name, struct wire_attr *ret_attr)
 {
-    int result = name_check(name);
-    if (result < 0)
-        return result;
     struct meta_call meta = {.type = RPC_LOOKUP, .req.ino = dir, .name = name};
     uint64_t asked_ns = env_now_ns();
-    result = meta_call(client, cred, &meta);
-    struct wire_attr attr = meta.rep.attr;
-    bool attr_valid = meta.rep.attr_valid;
+    int result = meta_call(client, cred, &meta);
     meta_call_fini(&meta);
     if (result < 0)
         return result;
-    if (attr.ino == 0)
+    if (meta.rep.attr.ino == 0)
         return -ERR_CORRUPT_WIRE;
-    const struct client_inode *inode = client_inode_find(client, attr.ino);
-    if (!attr_valid || (inode && inode->mtime_lazy_ns))
-        return client_getattr(client, cred, attr.ino, ret_attr);
-    client_learn(client, &attr, asked_ns);
+    *ret_attr = meta.rep.attr;
+    if (!meta.rep.attr_valid)
+        return 0;
+    client_learn(client, &meta.rep.attr, asked_ns);
+    return 1;
+}
+
+int client_lookup(struct client *client, const struct client_cred *cred, uint64_t dir,
+                  struct slice name, struct wire_attr *ret_attr)
+{
+    struct wire_attr attr;
+    int result = name_check(name);
+    if (result < 0)
+        return result;
+    for (uint32_t tries = 0; tries < CLIENT_LOOKUP_TRIES; tries++) {
+        result = lookup_once(client, cred, dir, name, &attr);
+        if (result < 0)
+            return result;
+        const struct client_inode *inode = client_inode_find(client, attr.ino);
+        if (result == 0 || (inode && inode->mtime_lazy_ns))
+            result = client_getattr(client, cred, attr.ino, &attr);
+        if (result != -ESTALE)
+            break; /* else it was removed between the two: what does the name say now? */
+    }
+    if (result < 0)
+        return result;
     *ret_attr = attr;
     return 0;
 }

@@ -10,9 +10,8 @@
 #include "base/assert.h"
 
 enum {
-    SET_OWNER = META_SET_UID | META_SET_GID,
-    SET_PLAIN = META_SET_MODE | SET_OWNER | META_SET_ATIME | META_SET_MTIME | META_SET_ATIME_NOW |
-                META_SET_MTIME_NOW,
+    SET_PLAIN = META_SET_MODE | META_SET_UID | META_SET_GID | META_SET_ATIME | META_SET_MTIME |
+                META_SET_ATIME_NOW | META_SET_MTIME_NOW,
 };
 
 /* The set-id bits that POSIX and the kernel want gone. */
@@ -52,7 +51,7 @@ static int set_plain(struct client *client, const struct client_cred *cred, uint
     return meta_call_attr(client, cred, &meta, ret_attr);
 }
 
-/* Add the mode change that a new owner, or a write by somebody else, brings with it. */
+/* Add the mode change that a write by somebody without privilege brings with it. */
 static int add_kill_priv(struct client *client, uint64_t ino, struct client_setattr *set)
 {
     struct wire_attr attr;
@@ -70,7 +69,7 @@ static int add_kill_priv(struct client *client, uint64_t ino, struct client_seta
 static int setattr_locked(struct client *client, const struct client_cred *cred, uint64_t ino,
                           struct client_setattr *set, struct wire_attr *ret_attr)
 {
-    bool kill_priv = (set->valid & (CLIENT_KILL_PRIV | SET_OWNER)) && !(set->valid & META_SET_MODE);
+    bool kill_priv = (set->valid & CLIENT_KILL_PRIV) && !(set->valid & META_SET_MODE);
     int result = kill_priv ? add_kill_priv(client, ino, set) : 0;
     if (result == 0 && (set->valid & META_SET_SIZE))
         result = set_size(client, cred, ino, set->size, ret_attr);
