@@ -213,7 +213,8 @@ FORMAT_SIZE(struct wire_txn_id, 16);
 
 /* TXN_LOCK: lock keys for the transaction and read them. Tail: key_count * (u16 length, key).
  * Reply tail: key_count * (u32 length or 0xffffffff for none, value). -ERR_BUSY: not to be had
- * before the deadline; the coordinator aborts and starts over. */
+ * before the deadline; the coordinator aborts and starts over. txn.number 0: only read what is
+ * committed, no locks. */
 struct wire_txn_lock_req {
     struct wire_body body;
     struct wire_txn_id txn;
