@@ -58,8 +58,8 @@ void meta_service_start(struct meta_service *service, struct rpc *rpc, struct gr
 }
 
 /* Records of meta groups are batches; values hold no extents. */
-static int refuse_content(void *context, struct group *group,
-                          const struct store_log_record *record, struct store_batch *batch)
+static int refuse_content(void *context, struct group *group, const struct store_log_record *record,
+                          struct store_batch *batch)
 {
     (void)context;
     (void)batch;
@@ -140,4 +140,12 @@ int meta_append(struct meta_group *mg, const struct store_batch *batch, uint64_t
         if (result < 0)
             return result;
     }
+}
+
+int meta_wait(struct meta_group *mg, uint64_t seq)
+{
+    if (mg->dead)
+        return -ERR_NOT_PRIMARY;
+    int result = group_wait(mg->group, seq);
+    return mg->dead ? -ERR_NOT_PRIMARY : result;
 }

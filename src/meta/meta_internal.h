@@ -15,16 +15,16 @@ enum {
     META_INO_RESERVE = 1 << 24, /* file inode numbers reserved by one row */
     META_INO_FIRST = 16,
 };
-#define META_OP_PATIENCE_NS      (9 * NS_PER_S) /* then -ERR_BUSY: the client asks again */
-#define META_LOCK_PATIENCE_NS    (200 * NS_PER_MS)
-#define META_PEER_LOCK_WAIT_MS   150
-#define META_PEER_PATIENCE_NS    (3 * NS_PER_S)
-#define META_PART_LOCK_TTL_NS    (6 * NS_PER_S) /* locks of a silent coordinator */
-#define META_PART_DOUBT_NS       (1 * NS_PER_S) /* prepared and not told: ask */
-#define META_REOPEN_GRACE_NS     (30 * NS_PER_S)
-#define META_SESSION_GRACE_NS    (10 * NS_PER_S)
-#define META_DATA_PATIENCE_NS    (8 * NS_PER_S)
-#define META_REPLAY_TTL_NS       (600 * NS_PER_S) /* a session that was silent for so long is gone */
+#define META_OP_PATIENCE_NS    (9 * NS_PER_S) /* then -ERR_BUSY: the client asks again */
+#define META_LOCK_PATIENCE_NS  (200 * NS_PER_MS)
+#define META_PEER_LOCK_WAIT_MS 150
+#define META_PEER_PATIENCE_NS  (3 * NS_PER_S)
+#define META_PART_LOCK_TTL_NS  (6 * NS_PER_S) /* locks of a silent coordinator */
+#define META_PART_DOUBT_NS     (1 * NS_PER_S) /* prepared and not told: ask */
+#define META_REOPEN_GRACE_NS   (30 * NS_PER_S)
+#define META_SESSION_GRACE_NS  (10 * NS_PER_S)
+#define META_DATA_PATIENCE_NS  (8 * NS_PER_S)
+#define META_REPLAY_TTL_NS     (600 * NS_PER_S) /* a session that was silent for so long is gone */
 
 struct meta_service {
     struct rpc *rpc;
@@ -82,6 +82,10 @@ must_check int meta_find_serving(struct meta_service *service, uint32_t group, u
  * not yield between its last check and the append. 0 or as group_append. */
 may_yield must_check int meta_append(struct meta_group *mg, const struct store_batch *batch,
                                      uint64_t *ret_seq);
+
+/* Wait until record seq has committed. -ERR_NOT_PRIMARY: the group has ceased since mg was made,
+ * and whatever it was may not have happened. Or as group_wait. */
+may_yield must_check int meta_wait(struct meta_group *mg, uint64_t seq);
 
 /* serving.c: hooks of struct group_content_ops. */
 may_yield int meta_serving(void *context, struct group *group);

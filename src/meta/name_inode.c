@@ -84,8 +84,9 @@ void meta_name_inode(void *context, uint64_t ino, char *text, uint32_t bytes)
         return;
     }
     char head[40];
-    int length = at < bytes - 1 ? snprintf(head, sizeof head, "...")
-                                : snprintf(head, sizeof head, "ino=%llx", (unsigned long long)number);
+    int length = at < bytes - 1
+                     ? snprintf(head, sizeof head, "...")
+                     : snprintf(head, sizeof head, "ino=%llx", (unsigned long long)number);
     memmove(text + length, text + at, bytes - at);
     memcpy(text, head, (size_t)length);
 }

@@ -69,8 +69,7 @@ static int decode(struct meta_op *op, const struct meta_verb *verb, struct slice
 int op_get(struct meta_op *op, struct slice key, void *value, uint32_t capacity)
 {
     int result = meta_lock_wait(op->mg, key, false, op->deadline_ns); /* T6 */
-    return result < 0 ? result
-                      : group_get(op->mg->group, key, value, capacity, &op->seen_seq);
+    return result < 0 ? result : group_get(op->mg->group, key, value, capacity, &op->seen_seq);
 }
 
 int op_inode(struct meta_op *op, uint64_t ino, struct disk_inode *ret_row)
@@ -90,7 +89,7 @@ void meta_attr(uint64_t ino, const struct disk_inode *row, struct wire_attr *ret
     bool is_inline = (row->flags & ATTR_INLINE) || S_ISLNK(row->mode);
     *ret_attr = (struct wire_attr){
         .ino = ino,
-        .size = S_ISDIR(row->mode) ? DATA_BLOCK_BYTES : row->size,
+        .size = S_ISDIR(row->mode) ? DISK_BLOCK_BYTES : row->size,
         .blocks = is_inline ? div_up(row->size, 512) : div_up(row->size, 4096) * 8,
         .atime_ns = row->atime_ns,
         .mtime_ns = row->mtime_ns,
@@ -205,11 +204,11 @@ static int change_once(struct meta_op *op, const struct meta_verb *verb)
         return result;
     if (result == 1) {
         result = done.type == verb->type ? reply_again(op, &done) : -ERR_CORRUPT_WIRE;
-        int waited = group_wait(op->mg->group, op->seen_seq);
+        int waited = meta_wait(op->mg, op->seen_seq);
         return waited < 0 ? waited : result;
     }
     result = change(op, verb);
-    int waited = group_wait(op->mg->group, op->seen_seq); /* M4: failures, too */
+    int waited = meta_wait(op->mg, op->seen_seq); /* M4: failures, too */
     meta_replay_end(replay);
     if (waited < 0 && result == 0)
         undo_attempt(op);
@@ -222,7 +221,7 @@ static int read_verb(struct meta_op *op, const struct meta_verb *verb)
     int result = verb->read(op);
     if (op->seen_seq == 0)
         return result;
-    int waited = group_wait(op->mg->group, op->seen_seq); /* M4 */
+    int waited = meta_wait(op->mg, op->seen_seq); /* M4 */
     return waited < 0 ? waited : result;
 }
 

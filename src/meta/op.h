@@ -18,17 +18,17 @@ struct meta_op {
     struct meta_cred cred;
     uint64_t seen_seq;
     uint64_t deadline_ns;
-    int64_t now_ns;      /* wall clock: the times that this attempt sets */
+    int64_t now_ns; /* wall clock: the times that this attempt sets */
     struct wire_meta_rep rep;
     struct peer_bytes tail;
 };
 
 enum meta_verb_flags {
-    VERB_NAME = 1,     /* name is a file name */
-    VERB_NAME2 = 2,    /* and so is name2 */
-    VERB_FREEING = 4,  /* works on a full store */
-    VERB_ANY_INO = 8,  /* ino may belong to any group */
-    VERB_XATTR = 16,   /* name is that of an extended attribute */
+    VERB_NAME = 1,    /* name is a file name */
+    VERB_NAME2 = 2,   /* and so is name2 */
+    VERB_FREEING = 4, /* works on a full store */
+    VERB_ANY_INO = 8, /* ino may belong to any group */
+    VERB_XATTR = 16,  /* name is that of an extended attribute */
 };
 
 /* A verb reads, or changes within a transaction. What it returns is the status; on 0 the changes

@@ -79,8 +79,7 @@ static int read_parent(struct rename *rename, uint64_t ino, uint64_t *ret_parent
         return result;
     key_of_ino(&key, group, META_TABLE_INODE, ino);
     if (group == mg->id) {
-        result =
-            meta_lock_wait(mg, key_slice(&key), false, env_now_ns() + META_LOCK_PATIENCE_NS);
+        result = meta_lock_wait(mg, key_slice(&key), false, env_now_ns() + META_LOCK_PATIENCE_NS);
         if (result == 0)
             result = txn_get(rename->txn, key_slice(&key), &row, sizeof row);
     } else {

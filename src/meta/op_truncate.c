@@ -23,10 +23,15 @@ int op_spill(struct meta_op *op, struct meta_txn *txn, struct txn_inode *inode)
     assert(inode->row.flags & ATTR_INLINE);
     if (inode->row.size > 0) {
         struct buf *buf = buf_new(META_INLINE_MAX);
+        const struct data_request write = {
+            .type = RPC_OBJ_WRITE,
+            .ino = inode->ino,
+            .bytes = META_INLINE_MAX,
+        };
         int result = op_inline_load(txn, inode, buf->data);
         if (result == 0)
-            result = data_call(service->rpc, service->map, RPC_OBJ_WRITE, inode->ino, 0, 0,
-                               META_INLINE_MAX, (struct buf_slice){buf, 0, META_INLINE_MAX},
+            result = data_call(service->rpc, service->map, &write,
+                               (struct buf_slice){buf, 0, META_INLINE_MAX},
                                env_now_ns() + META_DATA_PATIENCE_NS);
         buf_put(buf);
         if (result < 0)

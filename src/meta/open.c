@@ -63,8 +63,8 @@ static void session_expired(struct timer *timer)
         count++;
     }
     if (count > 0)
-        log_info("meta-session-gone", "session=%llx open_files=%u",
-                 (unsigned long long)session->id, count);
+        log_info("meta-session-gone", "session=%llx open_files=%u", (unsigned long long)session->id,
+                 count);
     session_free(session);
 }
 

@@ -180,7 +180,7 @@ static int lock_keys(struct meta_group *mg, struct meta_part *part, struct slice
         if (result < 0)
             return result;
     }
-    return group_wait(mg->group, seen_seq);
+    return meta_wait(mg, seen_seq);
 }
 
 int participant_lock(struct meta_group *mg, const struct wire_txn_id *txn, struct slice keys,
@@ -272,7 +272,7 @@ int participant_prepare(struct meta_group *mg, const struct wire_txn_id *txn, st
         result = prepare(part, changes);
     uint64_t seq = part->seq;
     if (result == 0 && part->state == PART_PREPARED) {
-        result = group_wait(mg->group, seq);
+        result = meta_wait(mg, seq);
         if (result == 0)
             result = group_flush(mg->group); /* T5 */
     }
@@ -323,7 +323,7 @@ static int finish(struct meta_part *part, bool commit)
     }
     if (part->listed)
         part_unlist(part);
-    return group_wait(mg->group, part->seq);
+    return meta_wait(mg, part->seq);
 }
 
 int participant_finish(struct meta_group *mg, const struct wire_txn_id *txn, bool commit)

@@ -8,9 +8,9 @@
 
 struct meta_replay;
 
-/* A changing request begins. 0: it is new; *ret_replay has to be ended. 1: it has happened, *ret_done
- * says what came of it, and seen_seq covers that. -ERR_CANCELED: the slot has moved on; -ERR_BUSY:
- * the first try is still running at the deadline; -ERR_NOT_PRIMARY, -EIO. */
+/* A changing request begins. 0: it is new; *ret_replay has to be ended. 1: it has happened,
+ * *ret_done says what came of it, and seen_seq covers that. -ERR_CANCELED: the slot has moved on;
+ * -ERR_BUSY: the first try is still running at the deadline; -ERR_NOT_PRIMARY, -EIO. */
 may_yield must_check int meta_replay_begin(struct meta_group *mg, const struct wire_meta_req *req,
                                            uint64_t deadline_ns, uint64_t *seen_seq,
                                            struct disk_request *ret_done,

@@ -102,7 +102,7 @@ static void finish_fiber(void *arg)
     while (!mg->dead) {
         int result = 0;
         if (!durable) { /* T5 */
-            result = group_wait(mg->group, decided->seq);
+            result = meta_wait(mg, decided->seq);
             if (result == 0)
                 result = group_flush(mg->group);
             durable = result == 0;
@@ -225,9 +225,7 @@ int txn_outcome(struct meta_group *mg, const struct wire_txn_id *id, uint32_t *r
     int found = group_get(mg->group, key_slice(&key), value, sizeof value, &seen_seq);
     if (found < 0 && found != -ENOENT)
         return found;
-    int result = group_wait(mg->group, seen_seq);
-    if (result == 0 && mg->dead)
-        result = -ERR_NOT_PRIMARY;
+    int result = meta_wait(mg, seen_seq);
     if (result == 0 && found >= 0)
         result = group_flush(mg->group); /* T5: before anybody acts on it */
     if (result == 0)

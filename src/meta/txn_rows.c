@@ -111,8 +111,8 @@ void txn_dentry_remove(struct meta_txn *txn, struct txn_dentry *dentry)
 static bool is_simple(const struct meta_txn *txn, const struct txn_inode *inode)
 {
     const struct meta_group *mg = txn->mg;
-    if (inode->group != mg->id || env_now_ns() < mg->grace_until_ns ||
-        inode->row.xattr_count > 0 || meta_open_any(mg, inode->ino))
+    if (inode->group != mg->id || env_now_ns() < mg->grace_until_ns || inode->row.xattr_count > 0 ||
+        meta_open_any(mg, inode->ino))
         return false;
     return !S_ISREG(inode->row.mode) || (inode->row.flags & ATTR_INLINE);
 }
