@@ -82,13 +82,10 @@ int data_apply(void *context, struct group *group, const struct store_log_record
     if (result < 0)
         return result;
     struct data_group *dg = data_group_of(service, record->group);
-    assert(!dg->applying);
-    dg->applying = true; /* D3 */
+    data_group_hold(dg); /* D3 */
     result = clear_range(service, group_store(group), record->group, &data.head, batch);
     if (result == 0 && data.head.kind == DISK_DATA_WRITE)
         put_rows(record->group, &data, record, batch);
-    dg->applying = false;
-    dg->changes++; /* D4: the caller commits the batch before anybody else runs */
-    waitq_wake_all(&dg->idle);
+    data_group_release(dg); /* D4: the caller commits the batch before anybody else runs */
     return result;
 }

@@ -12,9 +12,9 @@
 struct data_group {
     struct htable_node node; /* in data_service.groups, by id */
     uint32_t id;
-    bool applying;       /* apply is between its first look at the rows and its batch (D3) */
+    uint32_t holds;      /* apply or a scan is between its look at rows and its batch (D3) */
     uint64_t changes;    /* batches that changed rows, ever (D4) */
-    struct waitq idle;   /* applying went false */
+    struct waitq idle;   /* holds went to 0 */
     struct htable locks; /* struct data_lock_queue by inode */
 };
 
@@ -43,6 +43,8 @@ struct data_service {
 
 /* Made on first use. */
 struct data_group *data_group_of(struct data_service *service, uint32_t id);
+void data_group_hold(struct data_group *dg);
+void data_group_release(struct data_group *dg);
 
 /* ---- lock.c: exclusive ranges of a file's blocks, first come first served ---------------------
  */
@@ -151,6 +153,8 @@ bool data_extent_of(void *context, struct slice key, struct slice value,
                     struct store_extent *ret_extent);
 void data_rebase(void *context, struct slice key, void *value, uint32_t value_bytes,
                  struct store_extent extent);
+may_yield int data_read_row(void *context, struct slice key, struct slice value, void *data);
+void data_hold(void *context, struct group *group, bool on);
 /* Do the bytes of the whole row have its checksums? */
 bool data_row_is_intact(const struct data_row *row, const uint8_t *data);
 may_yield int data_move(void *context, struct slice owner_key, struct store_extent from,

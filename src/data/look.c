@@ -160,11 +160,11 @@ int data_look_stable(struct data_service *service, struct slice key, struct data
     uint64_t changes;
     int bytes;
     do {
-        while (dg->applying)
-            (void)waitq_wait(&dg->idle, 0); /* applies only read: they end */
+        while (dg->holds > 0)
+            (void)waitq_wait(&dg->idle, 0); /* those who hold only read: they end */
         changes = dg->changes;
         bytes = store_get(service->store, key, value, sizeof value);
-    } while (dg->applying || changes != dg->changes); /* D3 */
+    } while (dg->holds > 0 || changes != dg->changes); /* D3 */
     if (bytes == -ENOENT)
         return 0;
     if (bytes < 0)

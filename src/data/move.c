@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Rows whose data go elsewhere: moved by the cleaner, or copied to another member by a scan. */
+/* Rows whose data go elsewhere: moved by the cleaner, or copied to another member by a scan. The
+ * other member does not look at the checksums (they are ours), so what leaves here is verified. */
 #include "data/data_internal.h"
 
 #include "base/crc32c.h"
@@ -60,4 +61,52 @@ void data_rebase(void *context, struct slice key, void *value, uint32_t value_by
     assert(head.blocks == extent.blocks);
     head.block = extent.block;
     memcpy(value, &head, sizeof head);
+}
+
+/* Read it through the row as it is now. If it has been written meanwhile, what we find does not
+ * match the old checksums; the scan's receiver then gets the newer record too, and replaces it. */
+static int reread_row(struct data_service *service, uint32_t group, const struct data_row *row,
+                      uint8_t *data)
+{
+    struct data_io *io = data_io_take(service);
+    io->group = group;
+    io->ino = row->ino;
+    io->first = row->first;
+    io->blocks = row->extent.blocks;
+    io->data = data;
+    int result = data_read_applied(service, io);
+    for (uint32_t i = 0; i < io->blocks && result == 0; i++) {
+        if (io->bad[i])
+            result = data_repair_block(service, io, i);
+        if (result == -ERR_CORRUPT_DATA)
+            result = 0; /* stays wrong, and is noticed by readers */
+    }
+    data_io_give(service, io);
+    return result;
+}
+
+int data_read_row(void *context, struct slice key, struct slice value, void *data)
+{
+    struct data_service *service = context;
+    uint32_t group = data_key_group(key);
+    uint8_t copy[DATA_VALUE_BYTES_MAX];
+    struct data_row row;
+    int result = data_row_parse(key, value, &row);
+    if (result < 0)
+        return result;
+    memcpy(copy, value.data, value.bytes); /* the caller's may go when we yield */
+    row.crcs = copy + (row.crcs - (const uint8_t *)value.data);
+    result = store_extent_read(service->store, row.extent, 0, row.extent.blocks, data);
+    if (result == 0 && data_row_is_intact(&row, data))
+        return 0;
+    return reread_row(service, group, &row, data);
+}
+
+void data_hold(void *context, struct group *group, bool on)
+{
+    struct data_group *dg = data_group_of(context, group_id(group));
+    if (on)
+        data_group_hold(dg);
+    else
+        data_group_release(dg);
 }

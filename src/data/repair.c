@@ -164,6 +164,21 @@ static int swap_row(struct data_service *service, struct repair *repair)
     return 1;
 }
 
+static uint64_t row_hash(const struct repair *repair)
+{
+    return hash_bytes(&repair->found.key, sizeof repair->found.key, repair->found.row.extent.block);
+}
+
+static bool is_known_loss(const struct data_service *service, const struct repair *repair)
+{
+    uint64_t hash = row_hash(repair);
+    for (uint32_t i = 0; i < DATA_LOST_MEMORY; i++) {
+        if (service->lost[i] == hash)
+            return true;
+    }
+    return false;
+}
+
 /* 1: the row has been read, good says how well; 0: there is no row any more; or an error. */
 static int repair_row(struct data_service *service, struct repair *repair, uint64_t ino,
                       uint64_t position)
@@ -179,13 +194,14 @@ static int repair_row(struct data_service *service, struct repair *repair, uint6
         result = swap_row(service, repair);
         if (result < 0)
             return result;
-        bool enough = repair->good == all_of(repair) || attempt + 1 == REPAIR_ATTEMPTS;
+        bool last = attempt + 1 == REPAIR_ATTEMPTS || is_known_loss(service, repair);
+        bool enough = repair->good == all_of(repair) || last;
         if (result == 1 && enough) {
             uint64_t count = (uint64_t)__builtin_popcountll(repair->damaged);
             service->counters.checksum_errors += count;
             return 1;
         }
-        if (attempt + 1 == REPAIR_ATTEMPTS)
+        if (last)
             return -ERR_BUSY; /* rewritten faster than we can look */
         fiber_sleep(RETRY_PAUSE_NS);
     }
@@ -195,12 +211,9 @@ static int repair_row(struct data_service *service, struct repair *repair, uint6
 static void report_loss(struct data_service *service, const struct repair *repair)
 {
     const struct data_row *row = &repair->found.row;
-    uint64_t hash = hash_bytes(&repair->found.key, sizeof repair->found.key, row->extent.block);
-    for (uint32_t i = 0; i < DATA_LOST_MEMORY; i++) {
-        if (service->lost[i] == hash)
-            return;
-    }
-    service->lost[service->lost_next++ % DATA_LOST_MEMORY] = hash;
+    if (is_known_loss(service, repair))
+        return;
+    service->lost[service->lost_next++ % DATA_LOST_MEMORY] = row_hash(repair);
     uint64_t lost = all_of(repair) & ~repair->good;
     uint64_t count = (uint64_t)__builtin_popcountll(lost);
     service->counters.losses += count;

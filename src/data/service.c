@@ -21,8 +21,9 @@
  *     held and in the epoch in which it was read. In that epoch every change of those blocks goes
  *     through this primary's lock, and a lock is held until the change has been applied.
  * D3. Apply may yield between reading a row and the batch it makes of it, so nothing else may
- *     change that row's place meanwhile: local commits wait while the group is applying, and do
- *     not yield between their last look at a row and the commit.
+ *     change that row's place meanwhile: local commits wait while the group is applying (or its
+ *     table is being replaced by a scan), and do not yield between their last look at a row and
+ *     the commit.
  * D4. A walk over rows may yield, and records may be applied between its steps. Each row it sees
  *     was true at some moment of the walk, which is all that a read promises for a block; but a
  *     hole may be an illusion (a row was split behind the walk's back). So a walk that saw a hole
@@ -59,6 +60,19 @@ struct data_group *data_group_of(struct data_service *service, uint32_t id)
     htable_init(&dg->locks);
     htable_insert(&service->groups, &dg->node, hash);
     return dg;
+}
+
+void data_group_hold(struct data_group *dg)
+{
+    dg->holds++;
+}
+
+void data_group_release(struct data_group *dg)
+{
+    assert(dg->holds > 0);
+    dg->changes++;
+    if (--dg->holds == 0)
+        waitq_wake_all(&dg->idle);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -188,6 +202,8 @@ const struct group_content_ops data_content_ops = {
     .ceased = data_ceased,
     .extent_of = data_extent_of,
     .rebase = data_rebase,
+    .read = data_read_row,
+    .hold = data_hold,
 };
 
 void data_service_start(struct data_service *service, struct rpc *rpc, struct group_host *host)

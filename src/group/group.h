@@ -52,6 +52,13 @@ struct group_content_ops {
                       struct store_extent *ret_extent);
     void (*rebase)(void *context, struct slice key, void *value, uint32_t value_bytes,
                    struct store_extent extent);
+    /* The data of a value that was just read (extent.blocks * 4 KiB into data), verified, and
+     * repaired if need be; blocks that are lost stay wrong, so that readers notice. For scans; NULL
+     * if the content has no data. 0 or an error of the store. */
+    may_yield int (*read)(void *context, struct slice key, struct slice value, void *data);
+    /* While on, the content must not move data of the group by local commits: the table is being
+     * replaced from outside. Nests; NULL if the content never does. */
+    void (*hold)(void *context, struct group *group, bool on);
 };
 
 struct group_host_options {

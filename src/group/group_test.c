@@ -185,8 +185,8 @@ static bool content_extent_of(void *context, struct slice key, struct slice valu
     (void)ret_extent;
     return false;
 }
-static const struct group_content_ops content = {content_apply, content_serving, content_ceased,
-                                                 content_extent_of, NULL};
+static const struct group_content_ops content = {
+    content_apply, content_serving, content_ceased, content_extent_of, NULL, NULL, NULL};
 
 /* ---- nodes ----------------------------------------------------------------------------------- */
 

@@ -95,11 +95,15 @@ static int install_run(struct install *install, uint32_t pair_count)
     if (result < 0)
         return result;
     store_batch_init(&batch);
+    if (group_ops(group)->hold) /* what drop_range sees must still be so at the commit */
+        group_ops(group)->hold(group_context(group), group, true);
     result = drop_range(install, &batch);
     for (uint32_t i = 0; i < pair_count && result == 0; i++)
         result = take_pair(install, &batch, &data_offset);
     if (result == 0)
         group->last_lsn = store_commit(host_store(group->host), &batch);
+    if (group_ops(group)->hold)
+        group_ops(group)->hold(group_context(group), group, false);
     store_batch_fini(&batch);
     return result;
 }

@@ -51,8 +51,8 @@ static int add_pair(struct scan *scan, struct writer *pairs, struct slice key, s
     assert(writer_ok(pairs));
     if (!has_data)
         return 1;
-    int result = store_extent_read(host_store(group->host), extent, 0, extent.blocks,
-                                   scan->data->data + scan->data->bytes);
+    int result = group_ops(group)->read(group_context(group), key, value,
+                                        scan->data->data + scan->data->bytes);
     scan->data->bytes += data_bytes;
     return result < 0 ? result : 1;
 }
