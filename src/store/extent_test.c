@@ -368,7 +368,6 @@ static void fill_and_empty(void *arg)
     open_owner(owner);
     uint64_t first_fill = 0;
     for (uint32_t round = 0; round < 8 && !world->failed; round++) {
-        uint32_t written = 0;
         int result = 0;
         for (uint32_t object = 0; object < OBJECTS && result == 0; object++) {
             if (owner->stamps[object])
@@ -376,7 +375,6 @@ static void fill_and_empty(void *arg)
             if (owner->window[owner->next_seq % WINDOW].used)
                 apply_all(owner);
             result = write_object(owner, object, BLOCKS_MAX, true);
-            written += result == 0;
         }
         apply_all(owner);
         CHECK(world, result == -ERR_NO_SPACE);
