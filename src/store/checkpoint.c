@@ -194,6 +194,7 @@ static int run(struct store *store)
     struct tree *tree = tree_hold(store);
     uint32_t garbage_before = tree->garbage_count;
     struct disk_superblock super = store->super;
+    node_clean_prepare(store, tree);
     int result = tree_merge(store, tree, &super.root, &super.root_level);
     if (result == 0)
         result = store_wait_durable(store, checkpoint->must_flush_lsn);

@@ -150,6 +150,8 @@ void cleaner_fiber(void *arg)
             victim = choose(store);
         if (victim != SEGMENT_NONE && empty_segment(store, victim) >= 0)
             continue;
+        if (!store->fenced && pressed(store) && node_clean_wanted(store))
+            checkpoint_kick(store);
         bool more = !store->fenced && discard_one(store);
         if (!store->stopping && !store->cleaner.wanted)
             (void)!waitq_wait(&store->cleaner.wake, env_now_ns() + (more ? DISCARD_NS : IDLE_NS));

@@ -88,7 +88,6 @@ static void store_free(struct store *store)
     mem_free(store->checkpoint.rows);
     mem_free(store->checkpoint.written.items);
     mem_free(store->checkpoint.forced.keys);
-    mem_free(store->checkpoint.forced.lengths);
     mem_free(store->segments);
     mem_free(store->dying);
     mem_free(store);

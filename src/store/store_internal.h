@@ -150,11 +150,13 @@ struct node_log {
     uint32_t count;
     uint32_t room;
 };
-/* Keys whose paths are to be rewritten although nothing changed there: the cleaning of node
- * segments. Sorted; key i is bytes[i], a run of lengths[i]. */
+/* Keys, sorted, whose paths are to be rewritten although nothing changed there (node_clean.c). */
+struct forced_key {
+    uint16_t count;
+    uint8_t bytes[NODE_KEY_MAX];
+};
 struct forced {
-    uint8_t (*keys)[NODE_KEY_MAX];
-    uint16_t *lengths;
+    struct forced_key *keys;
     uint32_t count;
     uint32_t room;
 };
@@ -185,6 +187,10 @@ may_yield must_check int checkpoint_now(struct store *store);
 /* Merge the frozen memtable into tree, writing new nodes; dropped ones become tree's garbage. */
 may_yield must_check int tree_merge(struct store *store, struct tree *tree,
                                     struct disk_pointer *ret_root, uint32_t *ret_level);
+/* Before a merge: choose node segments to be emptied by it, and force the keys of their nodes. */
+may_yield void node_clean_prepare(struct store *store, const struct tree *tree);
+/* Would a checkpoint gain space by emptying node segments? */
+bool node_clean_wanted(const struct store *store);
 /* Space for bytes in both halves of the open node segment. -ERR_NO_SPACE. */
 must_check int node_space(struct store *store, uint32_t bytes, struct disk_pointer *ret_pointer);
 

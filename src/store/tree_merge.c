@@ -168,21 +168,24 @@ static bool below(struct slice key, struct slice upper)
     return upper.bytes == 0 || slice_compare(key, upper) < 0;
 }
 
+static struct slice forced_key(const struct forced *forced, uint32_t index)
+{
+    return slice_of(forced->keys[index].bytes, forced->keys[index].count);
+}
+
 static bool touched(const struct merge *merge, struct slice upper)
 {
     const struct forced *forced = &merge->store->checkpoint.forced;
     if (merge->row && below(memtable_key(merge->row), upper))
         return true;
-    return merge->forced < forced->count &&
-           below(slice_of(forced->keys[merge->forced], forced->lengths[merge->forced]), upper);
+    return merge->forced < forced->count && below(forced_key(forced, merge->forced), upper);
 }
 
 /* The range up to upper has been dealt with. */
 static void pass_forced(struct merge *merge, struct slice upper)
 {
     const struct forced *forced = &merge->store->checkpoint.forced;
-    while (merge->forced < forced->count &&
-           below(slice_of(forced->keys[merge->forced], forced->lengths[merge->forced]), upper))
+    while (merge->forced < forced->count && below(forced_key(forced, merge->forced), upper))
         merge->forced++;
 }
 
