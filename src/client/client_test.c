@@ -395,6 +395,154 @@ static void silence(void **state)
     fake_free();
 }
 
+/* ---- everything at once --------------------------------------------------------------------- */
+
+enum { STORM_WORKERS = 4, STORM_OPS = 150 };
+
+struct worker {
+    struct client *client;
+    struct client_file *file;
+    struct random random;
+    uint8_t *model;
+    uint64_t size;
+    uint32_t index;
+};
+
+static struct random storm_random;
+static uint32_t storm_ended;
+
+static void storm_step(void)
+{
+    static const uint8_t types[] = {RPC_OBJ_WRITE, RPC_OBJ_READ, RPC_GROW,   RPC_INLINE_WRITE,
+                                    RPC_TRUNCATE,  RPC_MKDIR,    RPC_RENAME, RPC_RMDIR};
+    static const int errors[] = {-ERR_BUSY, -ERR_NO_LEASE, -ERR_STALE_MAP, -ERR_CONN_LOST};
+    switch (random_below(&storm_random, 4)) {
+    case 0:
+        fake_set_primary(1 + (uint32_t)random_below(&storm_random, 3),
+                         1 + (uint32_t)random_below(&storm_random, 2));
+        break;
+    case 1:
+        sim_reset_conns(fake.client_node, fake.server[random_below(&storm_random, 2)]);
+        break;
+    case 2: {
+        uint32_t index = (uint32_t)random_below(&storm_random, 2);
+        sim_node_crash(fake.server[index]);
+        for (uint32_t group = 1; group <= 3; group++)
+            fake_set_primary(group, 2 - index);
+        sim_node_restart(fake.server[index]);
+        fake_server_spawn(index);
+        break;
+    }
+    default:
+        fake.faults[types[random_below(&storm_random, ARRAY_COUNT(types))]] = (struct fake_fault){
+            .count = 1 + (uint32_t)random_below(&storm_random, 3),
+            .error = errors[random_below(&storm_random, ARRAY_COUNT(errors))],
+            .after = random_chance(&storm_random, 1, 2),
+        };
+    }
+}
+
+static void storm_write(struct worker *worker)
+{
+    uint64_t offset = random_below(
+        &worker->random, random_chance(&worker->random, 1, 2) ? 5000 : FAKE_DATA_BYTES - MIB);
+    uint32_t bytes = 1 + (uint32_t)random_below(&worker->random, 20000);
+    for (uint32_t i = 0; i < bytes; i++)
+        worker->model[offset + i] = (uint8_t)random_u64(&worker->random);
+    CHECK(write_at(worker->file, offset, worker->model + offset, bytes) == 0);
+    worker->size = MAX(worker->size, offset + bytes);
+}
+
+static void storm_truncate(struct worker *worker)
+{
+    struct client_setattr set = {.valid = META_SET_SIZE,
+                                 .size = random_below(&worker->random, MIB)};
+    struct wire_attr attr;
+    CHECK(client_setattr(worker->client, &fake_cred, client_file_ino(worker->file), &set, &attr) ==
+          0);
+    CHECK(attr.size == set.size);
+    if (set.size < worker->size)
+        memset(worker->model + set.size, 0, worker->size - set.size);
+    worker->size = set.size;
+}
+
+static void storm_names(struct worker *worker)
+{
+    char name[4] = {'x', (char)('a' + worker->index)}, other[4] = {'y', name[1]};
+    struct client_place from = {CFS_ROOT_INO, text(name)}, to = {CFS_ROOT_INO, text(other)};
+    struct wire_attr attr;
+    CHECK(client_mknod(worker->client, &fake_cred, &from, S_IFDIR | 0700, 0, &attr) == 0);
+    CHECK(client_rename(worker->client, &fake_cred, &from, &to, 0) == 0);
+    CHECK(client_rmdir(worker->client, &fake_cred, to.dir, to.name) == 0);
+}
+
+static void storm_worker(void *arg)
+{
+    struct worker *worker = arg;
+    for (uint32_t i = 0; i < STORM_OPS; i++) {
+        fiber_sleep(random_below(&worker->random, 2 * NS_PER_MS));
+        switch (random_below(&worker->random, 5)) {
+        case 0:
+        case 1:
+            storm_write(worker);
+            break;
+        case 2:
+            storm_truncate(worker);
+            break;
+        case 3:
+            storm_names(worker);
+            break;
+        default: {
+            uint64_t offset = random_below(&worker->random, MIB);
+            uint64_t left = MAX(worker->size, offset) - offset;
+            CHECK(read_is(worker->file, offset, 30000, worker->model + offset,
+                          (uint32_t)MIN(left, (uint64_t)30000)));
+        }
+        }
+    }
+    CHECK(client_fsync(worker->file) == 0);
+    CHECK(fake.inodes[client_file_ino(worker->file)].size == worker->size);
+    CHECK(client_release(worker->file) == 0);
+    storm_ended++;
+}
+
+static void storm_body(void)
+{
+    static struct worker workers[STORM_WORKERS];
+    struct client *client = fake_client(&options);
+    storm_ended = 0;
+    for (uint32_t i = 0; i < STORM_WORKERS; i++) {
+        char name[4] = {'f', (char)('a' + i)};
+        workers[i] = (struct worker){
+            .client = client,
+            .file = create(client, name),
+            .model = mem_zalloc(FAKE_DATA_BYTES),
+            .index = i,
+        };
+        random_init(&workers[i].random, random_u64(&storm_random));
+        fiber_spawn("worker", storm_worker, &workers[i]);
+    }
+    while (storm_ended < STORM_WORKERS)
+        fiber_sleep(10 * NS_PER_MS);
+    fiber_sleep(3 * NS_PER_S);
+    struct client_stats stats;
+    client_stats(client, &stats);
+    CHECK(stats.repeats > 10 && stats.timeouts == 0 && stats.open_files == 0);
+    CHECK(fake.wrong_crcs == 0);
+    for (uint32_t i = 0; i < STORM_WORKERS; i++)
+        mem_free(workers[i].model);
+}
+
+static void storm(void **state)
+{
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        random_init(&storm_random, seed);
+        fake_start(seed);
+        fake_run_with(storm_body, storm_step);
+        fake_free();
+    }
+}
+
 /* ---- names ------------------------------------------------------------------------------- */
 
 static void names_body(void)
@@ -525,6 +673,7 @@ int main(void)
         cmocka_unit_test(failover),
         cmocka_unit_test(silence),
         cmocka_unit_test(names),
+        cmocka_unit_test(storm),
         cmocka_unit_test(readdir_pages),
         cmocka_unit_test(attributes),
     };

@@ -201,6 +201,8 @@ static int remove_name(const struct question *q)
     struct fake_name *row = name_find(q->req->ino, q->name);
     if (!row)
         return -ENOENT;
+    if (q->type == RPC_RMDIR)
+        fake.inodes[row->ino].ino = 0;
     row->ino = 0;
     return 0;
 }
@@ -608,13 +610,24 @@ static bool is_done(void *context)
     return body_done;
 }
 
-void fake_run(void (*body)(void))
+void fake_run_with(void (*body)(void), void (*step)(void))
 {
+    uint64_t end_ns = sim_now_ns(fake.sim) + 3600 * NS_PER_S;
     body_done = false;
     reactor_spawn(sim_node_reactor(fake.client_node), "body", body_fiber, &body);
-    bool done = sim_run_until(fake.sim, is_done, NULL, sim_now_ns(fake.sim) + 3600 * NS_PER_S);
-    if (!done && !failure[0])
+    while (!body_done && !failure[0] && sim_now_ns(fake.sim) < end_ns) {
+        uint64_t until_ns = step ? sim_now_ns(fake.sim) + 5 * NS_PER_MS : end_ns;
+        (void)sim_run_until(fake.sim, is_done, NULL, until_ns); /* body_done says it, too */
+        if (step)
+            step();
+    }
+    if (!body_done && !failure[0])
         snprintf(failure, sizeof failure, "the body did not end");
     if (failure[0])
         fail_msg("%s", failure);
+}
+
+void fake_run(void (*body)(void))
+{
+    fake_run_with(body, NULL);
 }

@@ -82,6 +82,8 @@ void fake_server_spawn(uint32_t index);
 may_yield struct client *fake_client(const struct client_options *options);
 /* Run body in a fiber of the client node until it returns, or fail after a virtual hour. */
 void fake_run(void (*body)(void));
+/* The same; step is called from outside all fibers each 5 ms of virtual time meanwhile. */
+void fake_run_with(void (*body)(void), void (*step)(void));
 
 /* In bodies: record a failure instead of unwinding through fibers; fake_run asserts there is none.
  */

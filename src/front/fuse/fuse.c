@@ -31,6 +31,7 @@
 #include "front/fuse/fuse_internal.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -40,6 +41,7 @@
 #include "env/linux.h"
 
 #define END_WAIT_NS       (2 * NS_PER_S)
+#define FULL_POLL_NS      (250 * NS_PER_MS)
 #define INTERRUPT_WAIT_NS (5 * NS_PER_S)
 
 int fuse_op_init(struct fuse_request *request)
@@ -157,14 +159,27 @@ static bool read_may_go_on(int64_t count)
     return count == -ENOENT || count == -EINTR || count == -EAGAIN;
 }
 
+/* False: the mount is over. That is looked for now and then, because requests may take as long as
+ * servers are away (I4). */
+static bool wait_for_room(struct fuse_channel *channel)
+{
+    struct fuse_front *front = channel->front;
+    while (front->requests >= FUSE_REQUESTS_MAX) {
+        (void)waitq_wait(&front->idle, env_now_ns() + FULL_POLL_NS);
+        if (channel->device->gone(channel->device))
+            return false;
+    }
+    return true;
+}
+
 static void reader_fiber(void *arg)
 {
     struct fuse_channel *channel = arg;
     struct fuse_front *front = channel->front;
     struct buf *buf = NULL;
     for (;;) {
-        while (front->requests >= FUSE_REQUESTS_MAX)
-            (void)waitq_wait(&front->idle, 0); /* each request ends by io_timeout */
+        if (!wait_for_room(channel))
+            break;
         if (!buf)
             buf = buf_new(FUSE_READ_BUFFER);
         int64_t count = channel->device->read(channel->device, buf->data, FUSE_READ_BUFFER);
@@ -196,12 +211,17 @@ static int64_t device_writev(struct fuse_device *device, const struct iovec *par
     return linux_fd_writev(device->fd, parts, count);
 }
 
+static bool device_gone(struct fuse_device *device)
+{
+    return linux_fd_poll(device->fd, POLLERR, env_now_ns() + NS_PER_MS) > 0;
+}
+
 static void channel_start(struct fuse_front *front, int fd)
 {
     struct fuse_channel *channel = mem_zalloc(sizeof *channel);
     channel->front = front;
     channel->device = mem_zalloc(sizeof *channel->device);
-    *channel->device = (struct fuse_device){device_read, device_writev, fd};
+    *channel->device = (struct fuse_device){device_read, device_writev, device_gone, fd};
     front->readers++;
     fiber_spawn("fuse-reader", reader_fiber, channel);
 }

@@ -30,9 +30,9 @@ struct fuse_options {
 };
 #define FUSE_TIMEOUT_DEFAULT_NS NS_PER_S
 
-/* Mount and serve. 0 after an unmount; else nothing is mounted: -EPERM, -EACCES, -ENOENT,
- * -ENOTDIR, -ENODEV (no /dev/fuse), -EPROTO (kernel too old), -EIO (fusermount3 failed). The
- * reason has been logged. */
+/* Mount (nodev, nosuid) and serve. 0 after an unmount; else nothing is mounted: -EPERM, -EACCES,
+ * -ENOENT, -ENOTDIR, -ENODEV (no /dev/fuse), -EPROTO (kernel too old), -EIO (fusermount3 failed).
+ * The reason has been logged. */
 may_yield must_check int fuse_front_run(struct client *client, const struct fuse_options *options);
 
 /* Ask the kernel to end the mount at once for new users, and for good when nobody uses it any

@@ -26,6 +26,8 @@ enum {
 struct fuse_device {
     may_yield int64_t (*read)(struct fuse_device *device, void *data, size_t bytes);
     may_yield int64_t (*writev)(struct fuse_device *device, const struct iovec *parts, int count);
+    /* Is the mount over? */
+    may_yield bool (*gone)(struct fuse_device *device);
     int fd;
 };
 
