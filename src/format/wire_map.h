@@ -54,8 +54,8 @@ FORMAT_SIZE(struct wire_node_beat_req, 56);
 struct wire_node_beat_rep {
     struct wire_body body;
     uint64_t map_version;
-    uint32_t lease_ms; /* from the moment the request was sent */
-    uint32_t fenced;   /* 1: this incarnation has been declared dead */
+    uint32_t lease_ms;     /* from the moment the request was sent */
+    uint32_t fenced;       /* 1: this incarnation has been declared dead */
     uint32_t want_reports; /* 1: the leader does not have this process's replica reports yet */
     uint32_t zero;
 };

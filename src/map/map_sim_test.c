@@ -54,7 +54,7 @@ struct world {
     uint64_t restarts_by_fence;
     bool promote;
     uint32_t drop_percent; /* chance that a primary drops a member each time it looks */
-    uint32_t excluded; /* does not count for all_served */
+    uint32_t excluded;     /* does not count for all_served */
 };
 
 /* ---- a node ---------------------------------------------------------------------------------- */
