@@ -37,6 +37,15 @@ static bool pressed(const struct store *store)
     return store->segments_free < segment_floor(store, URGENCY_CLEANING);
 }
 
+/* Emptied segments become free when the journal has proven it. Until then, emptying more would use
+ * up the free ones. Waiting for space makes the journal hurry. */
+static void wait_for_proof(struct store *store)
+{
+    for (uint32_t i = 0; i < 100 && store->dying_count > 0 && !store->stopping && !store->fenced;
+         i++)
+        (void)!waitq_wait(&store->space, env_now_ns() + 10 * NS_PER_MS);
+}
+
 static uint32_t choose(const struct store *store)
 {
     uint32_t best = SEGMENT_NONE, least = store->segment_blocks / 16 * 15;
@@ -148,8 +157,10 @@ void cleaner_fiber(void *arg)
         uint32_t victim = SEGMENT_NONE;
         if (!store->fenced && store->cleaner.move && pressed(store))
             victim = choose(store);
-        if (victim != SEGMENT_NONE && empty_segment(store, victim) >= 0)
+        if (victim != SEGMENT_NONE && empty_segment(store, victim) >= 0) {
+            wait_for_proof(store);
             continue;
+        }
         if (!store->fenced && pressed(store) && node_clean_wanted(store))
             checkpoint_kick(store);
         bool more = !store->fenced && discard_one(store);

@@ -326,7 +326,7 @@ static void churn_crashed(void *arg)
 
 static void test_crashes(void **state)
 {
-    for (uint64_t seed = 21; seed < 27; seed++) {
+    for (uint64_t seed = 21; seed < 21 + test_seeds(6); seed++) {
         struct owner *owner = calloc(1, sizeof *owner);
         struct world *world = &owner->world;
         world_init(world, seed, 64);

@@ -255,7 +255,7 @@ static void test_model(void **state)
 
 static void test_crashes(void **state)
 {
-    for (uint64_t seed = 1; seed <= 6; seed++) {
+    for (uint64_t seed = 1; seed <= test_seeds(6); seed++) {
         struct model *model = calloc(1, sizeof *model);
         world_init(&model->world, seed, 96);
         const struct sim_disk_config config = {.read_min_ns = 20000,

@@ -295,18 +295,21 @@ int recover(struct store *store)
     if (result == 0)
         result = replay_all(store, &outcome);
     if (result == 0)
-        result = resume(store, &outcome);
-    if (result == 0)
         result = disk_flush(store->disk);
+    if (result == 0) {
+        segment_free_dead(store, MIN(outcome.flushed_lsn, outcome.end.lsn - 1));
+        result = resume(store, &outcome);
+    }
     if (result < 0)
         return result;
     store->recovering = false;
     store->health.journal_damaged = outcome.damaged;
     for (uint32_t i = 1; i < store->segment_count; i++) {
         struct segment *segment = &store->segments[i];
+        if (segment->state != SEGMENT_DATA)
+            continue;
         segment->dead_lsn = store->journal.next_lsn - 1;
-        if (segment->state == SEGMENT_DATA)
-            segment_consider(store, i);
+        segment_consider(store, i);
     }
     log_info("store-recovered", "entries=%u lsn=%llu trusted=%llu damaged=%d", outcome.entries,
              (unsigned long long)(outcome.end.lsn - 1), (unsigned long long)outcome.flushed_lsn,

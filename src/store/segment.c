@@ -60,14 +60,14 @@ static uint32_t journal_headroom(const struct store *store)
 
 uint32_t segment_floor(const struct store *store, enum segment_urgency urgency)
 {
-    uint32_t member = MAX(3u, store->segment_count * 3 / 100) + journal_headroom(store);
+    uint32_t member = MAX(4u, store->segment_count * 3 / 100) + journal_headroom(store);
     switch (urgency) {
     case URGENCY_JOURNAL:
         return 0;
     case URGENCY_NODE:
-        return 1;
-    case URGENCY_CLEANER:
         return 2;
+    case URGENCY_CLEANER:
+        return 3;
     case URGENCY_MEMBER:
         return member;
     case URGENCY_USER:
@@ -143,6 +143,14 @@ void segment_consider(struct store *store, uint32_t index)
     segment_reclaim(store);
     if (segment->listed)
         journal_kick(store); /* so that the proof comes about even when nothing else happens */
+}
+
+void segment_free_dead(struct store *store, uint64_t proven_lsn)
+{
+    assert(store->recovering);
+    for (uint32_t i = 1; i < store->segment_count; i++)
+        if (reclaimable(store, &store->segments[i]) && store->segments[i].dead_lsn <= proven_lsn)
+            segment_free(store, i);
 }
 
 void segment_reclaim(struct store *store)

@@ -71,6 +71,8 @@ void segment_live_add(struct store *store, uint64_t block, uint32_t blocks);
 void segment_live_del(struct store *store, uint64_t block, uint32_t blocks, uint64_t lsn);
 /* It may have become reusable: remember to look, and look. */
 void segment_consider(struct store *store, uint32_t index);
+/* Recovery: free data segments that were dead before proven_lsn. */
+void segment_free_dead(struct store *store, uint64_t proven_lsn);
 /* Free all dying segments whose last reference is provably gone (S3). */
 void segment_reclaim(struct store *store);
 /* lsn that the journal has to prove before some dying segment can be freed; 0: none waits. */

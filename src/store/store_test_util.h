@@ -52,6 +52,13 @@ struct world {
 
 static const struct store_log_ops test_no_log;
 
+/* How many seeds a random test goes through: a few, or as many as asked for. */
+static inline uint64_t test_seeds(uint64_t usual)
+{
+    const char *text = getenv("STORE_TEST_SEEDS");
+    return text ? strtoull(text, NULL, 10) : usual;
+}
+
 static inline void world_init(struct world *world, uint64_t seed, uint64_t segments)
 {
     *world = (struct world){.memory_bytes = 16 * MIB, .log_ops = &test_no_log};

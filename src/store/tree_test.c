@@ -76,7 +76,8 @@ static void grow_and_shrink(void *arg)
         uint32_t base = (uint32_t)random_below(&world->random, ROWS);
         for (uint32_t i = 0; i < 500; i++) {
             bool near = round % 2;
-            uint32_t index = near ? (base + i) % ROWS : (uint32_t)random_below(&world->random, ROWS);
+            uint32_t index =
+                near ? (base + i) % ROWS : (uint32_t)random_below(&world->random, ROWS);
             change(t, index, random_chance(&world->random, 1, 5) ? 0 : round);
         }
         CHECK(world, checkpoint_now(world->store) == 0);
