@@ -105,7 +105,9 @@ int group_replay_apply(void *context, uint32_t id, uint64_t seq)
     struct group *group = group_find(host, id);
     if (!group)
         return -ERR_CORRUPT_DISK; /* a mark without its record */
-    int result = group->loaded ? 0 : group_state_load(group);
+    /* A jump (group_state_jump) is a local batch between the marks: the table knows. */
+    bool known = group->loaded && seq == group->applied_seq + 1;
+    int result = known ? 0 : group_state_load(group);
     if (result < 0 || seq <= group->applied_seq)
         return result; /* the checkpoint is newer than this mark */
     struct group_record *record = log_at(&group->log, seq);

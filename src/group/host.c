@@ -191,7 +191,7 @@ int group_host_load(struct group_host *host)
     for (struct htable_node *node = htable_walk(&host->groups, NULL); node && result >= 0;
          node = htable_walk(&host->groups, node)) {
         struct group *group = container_of(node, struct group, node);
-        result = group->loaded ? 0 : group_state_load(group);
+        result = group_state_load(group); /* again: local batches behind the last mark count */
         if (group->log.last_seq < group->applied_seq ||
             group->log.first_seq > group->applied_seq + 1)
             log_reset(&group->log, group->applied_seq);
