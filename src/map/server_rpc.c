@@ -88,7 +88,7 @@ static void handle_map_get(void *service, struct rpc_request *request)
     note_client(server, request, true);
     struct wire_map_get_rep reply = {
         .version = server->view ? server->view->header->version : 0,
-        .leader = raft_leader(server->raft),
+        .leader = server->failed ? 0 : raft_leader(server->raft),
     };
     struct buf_slice payload = {0};
     if (reply.version > body->version)

@@ -67,6 +67,19 @@ void raft_send_when_durable(struct raft *raft, const struct raft_message *messag
         (struct raft_held){.persist_seq = raft->persist_issued, .message = *message};
 }
 
+/* While a slow disk holds the real answer back, tell the leader that we follow it: that the empty
+ * prefix matches needs no write. It counts for its majority checks and rounds only: whoever voted
+ * for a later leader has that vote durable and does not answer this one. */
+void raft_still_here(struct raft *raft, const struct raft_message *message)
+{
+    assert(message->term == raft->term && raft->role == RAFT_FOLLOWER);
+    if (raft->persist_done == raft->persist_issued)
+        return; /* the real answer leaves now */
+    struct raft_message reply = raft_message_to(raft, RAFT_APPEND_REPLY, message->from);
+    reply.round = message->round;
+    raft_send_now(raft, &reply);
+}
+
 void raft_outbox_release(struct raft *raft)
 {
     uint32_t sent = 0;

@@ -32,7 +32,8 @@
  *  R2 Log matching: two logs with an entry of the same index and term are equal up to it.
  *  R3 Leader completeness: a committed entry is in the log of every later leader.
  *  R4 Nothing counts before it is durable: votes and append replies leave after the write they
- *     depend on, and our own vote and log count towards a majority only then.
+ *     depend on, and our own vote and log count towards a majority only then. (That we follow a
+ *     leader at all is said at once: raft_still_here.)
  *  R5 snapshot_index <= commit_index <= last_index, and terms in the log never decrease.
  *  R6 Entries of earlier terms are committed only with one of the leader's own term (figure 8).
  *  R7 A read is confirmed only by answers to messages sent after it came in.

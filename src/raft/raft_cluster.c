@@ -61,7 +61,7 @@ static void write_add(struct cluster *cluster, struct cluster_node *node)
         .log_first = update->log_first,
         .log_last = update->log_last,
     };
-    write->due_ns = cluster->now_ns + 50 * NS_PER_US;
+    write->due_ns = cluster->now_ns + 50 * NS_PER_US + cluster->stall_ns;
     if (!cluster->hold)
         write->due_ns += random_below(&cluster->random, 15 * NS_PER_MS);
     if (node->write_count > 1)

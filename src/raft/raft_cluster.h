@@ -80,7 +80,8 @@ struct cluster {
     uint32_t drop_percent;
     uint32_t double_percent;
     uint32_t slow_percent;
-    bool hold; /* the network delivers nothing by itself: scripted tests */
+    uint64_t stall_ns; /* every write takes so much longer */
+    bool hold;         /* the network delivers nothing by itself: scripted tests */
     /* what has been committed anywhere */
     uint64_t committed;
     uint64_t committed_terms[CLUSTER_LOG_MAX];

@@ -133,6 +133,7 @@ struct raft_message raft_message_to(const struct raft *raft, enum raft_message_t
 void raft_send_now(struct raft *raft, const struct raft_message *message);
 /* Once all that was changed so far is durable. */
 void raft_send_when_durable(struct raft *raft, const struct raft_message *message);
+void raft_still_here(struct raft *raft, const struct raft_message *message);
 void raft_outbox_release(struct raft *raft);
 
 /* election.c */

@@ -178,6 +178,29 @@ static void test_leader_killed(void **state)
     }
 }
 
+/* Disks that take seconds do not cost the leader its majority. */
+static void test_slow_disks(void **state)
+{
+    (void)state;
+    struct cluster *cluster = cluster_new(12, 3, 3);
+    cluster_run(cluster, 3 * NS_PER_S);
+    uint32_t leader = cluster_leader(cluster);
+    uint64_t term = raft_term(cluster->nodes[leader].raft);
+    cluster->stall_ns = 4 * NS_PER_S;
+    assert_int_equal(cluster_propose(cluster, leader, 1), 0);
+    cluster_run(cluster, 3 * NS_PER_S);
+    assert_int_equal(cluster_leader(cluster), leader);
+    uint64_t confirmed = cluster->reads_confirmed;
+    assert_int_equal(cluster_read(cluster, leader, true), 0);
+    cluster_run(cluster, 100 * NS_PER_MS);
+    assert_int_equal(cluster->reads_confirmed, confirmed + 1);
+    uint64_t committed = cluster->committed;
+    cluster_run(cluster, 2 * NS_PER_S);
+    assert_int_equal(cluster->committed, committed + 1);
+    assert_int_equal(raft_term(cluster->nodes[leader].raft), term);
+    cluster_free(cluster);
+}
+
 /* A leader that hears no majority steps down; a follower cut off alone does not raise its term. */
 static void test_cut_off(void **state)
 {
@@ -361,8 +384,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_single),   cmocka_unit_test(test_leader_killed),
         cmocka_unit_test(test_cut_off),  cmocka_unit_test(test_figure_8),
-        cmocka_unit_test(test_transfer), cmocka_unit_test(test_joint),
-        cmocka_unit_test(test_hostile),  cmocka_unit_test(test_random),
+        cmocka_unit_test(test_transfer), cmocka_unit_test(test_slow_disks),
+        cmocka_unit_test(test_joint),    cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

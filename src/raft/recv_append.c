@@ -9,7 +9,12 @@ static void reply_to(struct raft *raft, const struct raft_message *message, bool
     reply.index = index;
     reply.log_term = raft_log_has(&raft->log, index) ? raft_log_term(&raft->log, index) : 0;
     reply.round = message->round;
-    raft_send_when_durable(raft, &reply);
+    if (reject) {
+        raft_send_now(raft, &reply); /* promises nothing */
+    } else {
+        raft_still_here(raft, message);
+        raft_send_when_durable(raft, &reply);
+    }
 }
 
 /* Does our log hold an entry at prev that the leader's log has too? What the snapshot covers is

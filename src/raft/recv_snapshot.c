@@ -6,6 +6,7 @@ static void reply_to(struct raft *raft, const struct raft_message *message, uint
     struct raft_message reply = raft_message_to(raft, RAFT_SNAPSHOT_REPLY, message->from);
     reply.index = index;
     reply.round = message->round;
+    raft_still_here(raft, message);
     raft_send_when_durable(raft, &reply);
 }
 
