@@ -32,6 +32,8 @@ struct member {
     uint32_t id;
     struct sim_node *sim_node;
     uint64_t starts; /* incarnations */
+    int64_t offset_ns;
+    int32_t drift_ppm;
     /* of the running process */
     bool running;
     bool paused;
@@ -210,6 +212,9 @@ static struct world *world_new(uint64_t seed, uint32_t node_count, uint32_t copi
         member->world = world;
         member->id = i;
         member->sim_node = sim_node_new(world->sim, ip);
+        member->offset_ns = (int64_t)(sim_random_u64(world->sim) % (1000 * NS_PER_S));
+        member->drift_ppm = (int32_t)(sim_random_u64(world->sim) % 40000) - 20000;
+        sim_node_set_clock(member->sim_node, member->offset_ns, member->drift_ppm);
         member_start(member);
     }
     return world;
@@ -251,12 +256,19 @@ static uint32_t leader_of(const struct world *world)
 
 /* ---- lease safety ---------------------------------------------------------------------------- */
 
-/* May the process act now? As map_lease_valid, from outside; a paused process does nothing. The
- * clocks of the nodes run with the virtual time here. */
+/* What the node's clock shows. */
+static uint64_t clock_ns(const struct member *member)
+{
+    uint64_t now = sim_now_ns(member->world->sim);
+    int64_t drift = (int64_t)now / 1000000 * member->drift_ppm;
+    return now + (uint64_t)member->offset_ns + (uint64_t)drift;
+}
+
+/* May the process act now? As map_lease_valid, from outside; a paused process does nothing. */
 static bool acts(const struct member *member)
 {
     if (!member->running || member->paused || map_lease_fenced(member->lease) ||
-        sim_now_ns(member->world->sim) >= map_lease_until_ns(member->lease))
+        clock_ns(member) >= map_lease_until_ns(member->lease))
         return false;
     struct map_view *view = map_client_view(member->client);
     const struct map_node *node = view ? map_view_node(view, member->id) : NULL;

@@ -178,12 +178,26 @@ void raft_election_count(struct raft *raft)
     }
 }
 
+/* Thesis §4.2.2: "a server that is not part of its own latest configuration should still start new
+ * elections, as it might still be needed until the C_new entry is committed [...] It does not count
+ * its own vote in elections unless it is part of its latest configuration." */
+static bool may_campaign(const struct raft *raft)
+{
+    if (raft_config_is_voter(&raft->config, raft->options.node))
+        return true;
+    if (raft->config_index <= raft->commit_index)
+        return false;
+    struct wire_raft_config committed;
+    raft_config_at(raft, raft->commit_index, &committed);
+    return raft_config_is_voter(&committed, raft->options.node);
+}
+
 /* Thesis §9.6: "a candidate only increments its term if it first learns from a majority of the
  * cluster that they would be willing to grant the candidate their votes". */
 void raft_election_start(struct raft *raft)
 {
     assert(raft->role != RAFT_LEADER);
-    if (!raft_config_is_voter(&raft->config, raft->options.node)) {
+    if (!may_campaign(raft)) {
         raft_election_arm(raft);
         return;
     }

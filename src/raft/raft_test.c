@@ -297,6 +297,43 @@ static void test_figure_8(void **state)
     raft_free(script.raft);
 }
 
+/* Thesis 4.2.2: S1 holds the only surviving copy of an uncommitted configuration {2}. It is no
+ * voter by it, but must still lead until that is committed, without a vote of its own. */
+static void test_removed_still_needed(void **state)
+{
+    (void)state;
+    struct raft_options options = {
+        .node = 1,
+        .seed = 1,
+        .election_min_ns = 600 * NS_PER_MS,
+        .election_max_ns = 1200 * NS_PER_MS,
+        .heartbeat_ns = 150 * NS_PER_MS,
+        .gone_stagger_ns = 50 * NS_PER_MS,
+        .config = {.voter_count = 3, .voters = {1, 2, 3}},
+    };
+    struct script script = {.raft = raft_new(&options), .now_ns = NS_PER_S};
+    struct wire_raft_config next = {.voter_count = 1, .voters = {2}};
+    raft_restore_state(script.raft, 1, 0);
+    assert_int_equal(
+        raft_restore_entry(script.raft, 1, 1, RAFT_ENTRY_CONFIG, slice_of(&next, sizeof next)), 0);
+    raft_start(script.raft, script.now_ns);
+    script.now_ns = raft_deadline_ns(script.raft);
+    script_event(&script, (struct raft_event){.type = RAFT_EVENT_TICK});
+    assert_int_equal(raft_role(script.raft), RAFT_PRE_CANDIDATE);
+    script_reply(&script, RAFT_PRE_VOTE_REPLY, 2, 2, 0);
+    assert_int_equal(raft_role(script.raft), RAFT_CANDIDATE);
+    script_reply(&script, RAFT_VOTE_REPLY, 2, 2, 0);
+    assert_int_equal(raft_role(script.raft), RAFT_LEADER);
+    assert_int_equal(raft_commit_index(script.raft), 0);
+    script_reply(&script, RAFT_APPEND_REPLY, 2, 2, 2);
+    assert_int_equal(raft_commit_index(script.raft), 2);
+    assert_int_equal(raft_role(script.raft), RAFT_FOLLOWER);
+    script.now_ns = raft_deadline_ns(script.raft);
+    script_event(&script, (struct raft_event){.type = RAFT_EVENT_TICK});
+    assert_int_equal(raft_role(script.raft), RAFT_FOLLOWER);
+    raft_free(script.raft);
+}
+
 /* ---- parts --------------------------------------------------------------------------------- */
 
 static void test_single(void **state)
@@ -382,10 +419,15 @@ static void test_hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_single),   cmocka_unit_test(test_leader_killed),
-        cmocka_unit_test(test_cut_off),  cmocka_unit_test(test_figure_8),
-        cmocka_unit_test(test_transfer), cmocka_unit_test(test_slow_disks),
-        cmocka_unit_test(test_joint),    cmocka_unit_test(test_hostile),
+        cmocka_unit_test(test_single),
+        cmocka_unit_test(test_leader_killed),
+        cmocka_unit_test(test_cut_off),
+        cmocka_unit_test(test_figure_8),
+        cmocka_unit_test(test_removed_still_needed),
+        cmocka_unit_test(test_transfer),
+        cmocka_unit_test(test_slow_disks),
+        cmocka_unit_test(test_joint),
+        cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
