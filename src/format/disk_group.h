@@ -20,8 +20,9 @@ struct disk_group_applied {
     uint64_t seq;
     uint32_t epoch; /* of record seq */
     uint32_t zero;
+    int64_t bytes; /* of data extents */
 };
-FORMAT_SIZE(struct disk_group_applied, 16);
+FORMAT_SIZE(struct disk_group_applied, 24);
 
 /* Row of GROUP_TABLE_STATE, key suffix 1: in which epoch which records were made; ascending.
  * Records of before the first entry have left the history. */

@@ -76,8 +76,9 @@ struct wire_catch_up_rep {
     uint64_t start_seq;   /* by_scan: forget everything and go on from here */
     uint32_t by_scan;     /* 1: the log does not reach back; INSTALL messages follow */
     uint32_t start_epoch; /* of record start_seq */
+    uint64_t total_bytes; /* by_scan: about how much data will come */
 };
-FORMAT_SIZE(struct wire_catch_up_rep, 24);
+FORMAT_SIZE(struct wire_catch_up_rep, 32);
 
 /* INSTALL: a run of the primary's table, for a member that joins by scan. Tail: from and to key
  * (u16 length + bytes each), then pairs (u16 key length, u16 value length, u32 data bytes, key,

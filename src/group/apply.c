@@ -39,6 +39,7 @@ static int apply_one(struct group *group, struct group_record *record)
         return result;
     group_state_applied(group, batch, record->seq, record->epoch);
     group->last_lsn = store_apply(host_store(group->host), group->id, record->seq, batch);
+    group->bytes += batch->extent_bytes;
     group->applied_seq = record->seq;
     group->applied_epoch = record->epoch;
     return 0;

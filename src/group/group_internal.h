@@ -165,7 +165,10 @@ struct group {
     uint64_t written_target;
     struct store_batch batch; /* the apply fiber's */
     void *user;
+    int64_t bytes; /* of data extents, as applied */
     uint64_t catch_up_done_bytes;
+    uint64_t catch_up_total_bytes; /* as the primary said when the scan began */
+    uint64_t catch_up_since_ns;
 };
 
 struct group_host {
@@ -209,6 +212,8 @@ void group_state_applied(struct group *group, struct store_batch *batch, uint64_
 void group_state_set_valid(struct group *group, bool valid);
 /* Start over after seq, as a scan does: everything held is void. */
 void group_state_jump(struct group *group, uint64_t seq, uint32_t epoch);
+/* A chunk of a scan changes what is stored, though not the position. */
+void group_state_installed(struct group *group, struct store_batch *batch);
 /* Whether our history says that record seq was made in epoch. */
 bool group_history_has(const struct group *group, uint64_t seq, uint32_t epoch);
 

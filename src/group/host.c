@@ -272,6 +272,7 @@ uint32_t group_host_status(struct group_host *host, struct wire_status_group *ro
         const struct group *group = container_of(node, struct group, node);
         if (group->role == ROLE_NONE)
             continue;
+        uint64_t since_ns = env_now_ns() - group->catch_up_since_ns;
         rows[count++] = (struct wire_status_group){
             .group = group->id,
             .epoch = group->epoch,
@@ -279,7 +280,12 @@ uint32_t group_host_status(struct group_host *host, struct wire_status_group *ro
             .state = group->role == ROLE_RECOVERING ? 1
                      : group->role == ROLE_JOINING  ? 2
                                                     : 0,
+            .bytes = group->bytes > 0 ? (uint64_t)group->bytes : 0,
             .catch_up_done_bytes = group->catch_up_done_bytes,
+            .catch_up_total_bytes = group->catch_up_total_bytes,
+            .catch_up_rate = group->scanning && since_ns > NS_PER_MS
+                                 ? group->catch_up_done_bytes * 1000 / (since_ns / NS_PER_MS)
+                                 : 0,
         };
     }
     return count;

@@ -100,8 +100,11 @@ static int install_run(struct install *install, uint32_t pair_count)
     result = drop_range(install, &batch);
     for (uint32_t i = 0; i < pair_count && result == 0; i++)
         result = take_pair(install, &batch, &data_offset);
-    if (result == 0)
+    if (result == 0) {
+        group_state_installed(group, &batch);
         group->last_lsn = store_commit(host_store(group->host), &batch);
+        group->bytes += batch.extent_bytes;
+    }
     if (group_ops(group)->hold)
         group_ops(group)->hold(group_context(group), group, false);
     store_batch_fini(&batch);

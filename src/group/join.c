@@ -109,6 +109,8 @@ static void join_once(struct group *group, uint32_t epoch)
         group->scanning = false;
     int result = ask(group, &primary, &reply);
     if (result == 0 && reply.by_scan && still_joining(group, epoch)) {
+        group->catch_up_total_bytes = reply.total_bytes;
+        group->catch_up_since_ns = env_now_ns();
         result = empty_out(group, reply.start_seq, reply.start_epoch);
         if (result == 0 && still_joining(group, epoch))
             result = ask(group, &primary, &reply);
@@ -192,6 +194,7 @@ void serve_catch_up(void *service, struct rpc_request *request)
         reply.by_scan = 1;
         reply.start_seq = group->applied_seq;
         reply.start_epoch = group->applied_epoch;
+        reply.total_bytes = group->bytes > 0 ? (uint64_t)group->bytes : 0;
     }
     log_info("group-catch-up", "group=%u node=%u from=%llu to=%llu by=%s", group->id, member->node,
              (unsigned long long)ask->applied_seq, (unsigned long long)group_last(group),

@@ -26,6 +26,7 @@ int group_state_load(struct group *group)
         return bytes;
     group->applied_seq = applied.seq;
     group->applied_epoch = applied.epoch;
+    group->bytes = applied.bytes;
     bytes = store_get(store, state_key(key, group, STATE_VALID), &valid, sizeof valid);
     if (bytes < 0 && bytes != -ENOENT)
         return bytes;
@@ -44,7 +45,8 @@ static void put_applied(struct group *group, struct store_batch *batch, uint64_t
                         uint32_t epoch)
 {
     uint8_t key[6];
-    const struct disk_group_applied applied = {.seq = seq, .epoch = epoch};
+    const struct disk_group_applied applied = {
+        .seq = seq, .epoch = epoch, .bytes = group->bytes + batch->extent_bytes};
     store_batch_put(batch, state_key(key, group, STATE_APPLIED),
                     slice_of(&applied, sizeof applied));
 }
@@ -83,6 +85,11 @@ void group_state_set_valid(struct group *group, bool valid)
     group->last_lsn = store_commit(host_store(group->host), &batch);
     store_batch_fini(&batch);
     group->valid = valid;
+}
+
+void group_state_installed(struct group *group, struct store_batch *batch)
+{
+    put_applied(group, batch, group->applied_seq, group->applied_epoch);
 }
 
 void group_state_jump(struct group *group, uint64_t seq, uint32_t epoch)

@@ -28,6 +28,7 @@ void store_batch_reset(struct store_batch *batch)
 {
     batch->used = 0;
     batch->count = 0;
+    batch->extent_bytes = 0;
 }
 
 static uint8_t *reserve(struct store_batch *batch, uint32_t bytes)
@@ -77,6 +78,7 @@ void store_batch_extent_add(struct store_batch *batch, struct store_extent exten
     assert(extent.blocks > 0 && extent.blocks <= STORE_EXTENT_BLOCKS_MAX);
     struct disk_change_extent value = {.block = extent.block, .blocks = extent.blocks};
     append(batch, DISK_CHANGE_EXTENT_ADD, owner_key, slice_of(&value, sizeof value));
+    batch->extent_bytes += (int64_t)extent.blocks * STORE_BLOCK_BYTES;
 }
 
 void store_batch_extent_del(struct store_batch *batch, struct store_extent extent)
@@ -84,6 +86,7 @@ void store_batch_extent_del(struct store_batch *batch, struct store_extent exten
     assert(extent.blocks > 0 && extent.blocks <= STORE_EXTENT_BLOCKS_MAX);
     struct disk_change_extent value = {.block = extent.block, .blocks = extent.blocks};
     append(batch, DISK_CHANGE_EXTENT_DEL, slice_of(NULL, 0), slice_of(&value, sizeof value));
+    batch->extent_bytes -= (int64_t)extent.blocks * STORE_BLOCK_BYTES;
 }
 
 static bool change_valid(const struct disk_change *head)

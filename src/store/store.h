@@ -129,6 +129,7 @@ struct store_batch {
     uint32_t used;
     uint32_t room;
     uint32_t count;
+    int64_t extent_bytes; /* added less deleted: what the changes do to the space of data */
 };
 void store_batch_init(struct store_batch *batch);
 void store_batch_fini(struct store_batch *batch);
