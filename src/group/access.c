@@ -233,6 +233,9 @@ void group_log_cut(struct group *group, uint64_t seq)
     (void)store_log_truncate(host_store(group->host), group->id, seq);
     log_truncate(&group->log, seq);
     group->commit_seq = MIN(group->commit_seq, seq);
+    group->written_seq = MIN(group->written_seq, seq); /* of what takes their place nothing is */
+    group->written_target = MIN(group->written_target, seq);
+    group->durable_seq = MIN(group->durable_seq, seq);
 }
 
 int group_append(struct group *group, const struct group_append *append, uint64_t *ret_seq)

@@ -106,9 +106,9 @@ int group_replay_apply(void *context, uint32_t id, uint64_t seq)
     struct group *group = group_find(host, id);
     if (!group)
         return -ERR_CORRUPT_DISK; /* a mark without its record */
-    /* A jump (group_state_jump) is a local batch between the marks: the table knows. */
-    bool known = group->loaded && seq == group->applied_seq + 1;
-    int result = known ? 0 : group_state_load(group);
+    /* Not what we remember from the last mark: a scan may have begun since, with changes that are
+     * not ours to replay (I7). */
+    int result = group_state_load(group);
     if (result < 0 || seq <= group->applied_seq)
         return result; /* the checkpoint is newer than this mark */
     struct group_record *record = log_at(&group->log, seq);

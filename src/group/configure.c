@@ -50,6 +50,8 @@ static void stop_serving(struct group *group)
         group_ops(group)->ceased(group_context(group), group);
 }
 
+/* A primary that is named again serves on, if nobody else can have been it meanwhile: what it knows
+ * of the members' logs is then still true. */
 static enum group_role role_for(const struct group *group, const struct map_group *map_group)
 {
     uint32_t self = group->host->options.node;
@@ -57,7 +59,9 @@ static enum group_role role_for(const struct group *group, const struct map_grou
     case MAP_MEMBER_IN_SYNC:
         if (map_group->primary != self)
             return ROLE_MEMBER;
-        return group->role == ROLE_PRIMARY ? ROLE_PRIMARY : ROLE_RECOVERING;
+        return group->role == ROLE_PRIMARY && map_group->epoch == group->epoch + 1
+                   ? ROLE_PRIMARY
+                   : ROLE_RECOVERING;
     case MAP_MEMBER_JOINING:
         return ROLE_JOINING;
     case MAP_MEMBER_LOST:

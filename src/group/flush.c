@@ -38,7 +38,7 @@ static int flush_once(struct group *group, uint64_t seq)
     waitq_init(&round.waitq);
     for (uint32_t i = 0; i < group->member_count; i++) {
         const struct member *member = &group->members[i];
-        if (member->state != MAP_MEMBER_IN_SYNC)
+        if (!member->counted) /* a member on its way into the map's in-sync set belongs to them */
             continue;
         flushes[i] = (struct member_flush){
             .async.call = {.type = RPC_GROUP_FLUSH,

@@ -31,6 +31,8 @@
  *     row of its own, cleared durably before a scan overwrites anything.
  * I8. An acknowledgement means: in memory, and handed to the store. Of a lone member it means:
  *     handed to the device.
+ * I9. A replica acts only on maps that know this process (by incarnation). An older map may call it
+ *     in sync, or primary, because of what an earlier process had in memory.
  *
  * Crash cases. A member that restarts has forgotten an unflushed suffix: the map makes it joining,
  * and it starts from what it has applied. The whole group restarted: the map picks the longest
@@ -191,7 +193,7 @@ int group_host_load(struct group_host *host)
     for (struct htable_node *node = htable_walk(&host->groups, NULL); node && result >= 0;
          node = htable_walk(&host->groups, node)) {
         struct group *group = container_of(node, struct group, node);
-        result = group_state_load(group); /* again: local batches behind the last mark count */
+        result = group_state_load(group); /* anew: the journal may end with a scan's changes */
         if (group->log.last_seq < group->applied_seq ||
             group->log.first_seq > group->applied_seq + 1)
             log_reset(&group->log, group->applied_seq);
@@ -231,6 +233,9 @@ void group_host_map_changed(struct group_host *host, struct map_view *view)
 {
     if (!host->lease)
         return; /* group_host_start will look */
+    const struct map_node *self = map_view_node(view, host->options.node);
+    if (!self || self->incarnation != rpc_identity(host->rpc)->incarnation)
+        return; /* I9 */
     host->min_in_sync = MAX(view->header->min_in_sync, 1u);
     for (uint32_t i = 0; i < view->header->group_count; i++) {
         const struct map_group *map_group = &view->groups[i];

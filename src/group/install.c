@@ -10,6 +10,7 @@ struct install {
     struct slice to;
     struct reader pairs;
     uint32_t pair_count;
+    uint32_t jump_count; /* of the scan that it belongs to */
     struct buf_slice payload;
 };
 
@@ -100,6 +101,8 @@ static int install_run(struct install *install, uint32_t pair_count)
     result = drop_range(install, &batch);
     for (uint32_t i = 0; i < pair_count && result == 0; i++)
         result = take_pair(install, &batch, &data_offset);
+    if (result == 0 && (group->jump_count != install->jump_count || !group->scanning))
+        result = -ERR_WRONG_EPOCH;
     if (result == 0) {
         group_state_installed(group, &batch);
         group->last_lsn = store_commit(host_store(group->host), &batch);
@@ -138,13 +141,14 @@ void serve_install(void *service, struct rpc_request *request)
         return;
     }
     group->install_ns = env_now_ns();
+    install.jump_count = group->jump_count;
     int result = parse(&install, request);
     if (result == 0)
         result = apply_to(group, body->as_of_seq);
     uint32_t epoch = group->epoch;
     if (result == 0)
         result = install_run(&install, body->pair_count);
-    if (result == 0 && group->epoch == epoch) {
+    if (result == 0 && group->epoch == epoch && group->jump_count == install.jump_count) {
         group->catch_up_done_bytes += request->payload.bytes + request->tail.bytes;
         group->install_ns = env_now_ns();
         if (body->last) {

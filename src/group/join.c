@@ -18,6 +18,7 @@
 
 enum { PROMOTE_LAG_RECORDS_MAX = 64 };
 #define JOIN_POLL_NS      (250 * NS_PER_MS)
+#define PROMOTE_PAUSE_NS  (250 * NS_PER_MS)
 #define JOIN_SCAN_IDLE_NS (10 * NS_PER_S)
 
 /* ---- the joining member ---------------------------------------------------------------------- */
@@ -218,34 +219,53 @@ static int flush_member(struct group *group, const struct member *member)
     return result;
 }
 
+/* It holds everything up to target, on its media. 0 or why not. */
+static int reach(struct group *group, struct member *member, uint32_t epoch, uint64_t target)
+{
+    uint64_t end_ns = env_now_ns() + GROUP_SILENCE_NS;
+    while (group->epoch == epoch && group->role == ROLE_PRIMARY && member->reconciled &&
+           member->held_seq < target && env_now_ns() < end_ns)
+        (void)waitq_wait(&group->state_waitq, env_now_ns() + GROUP_RETRY_NS);
+    if (group->epoch != epoch || !member->reconciled || member->held_seq < target)
+        return -ERR_TIMED_OUT;
+    return flush_member(group, member);
+}
+
+/* Whether the newest map here has another epoch than the one we act in. */
+static bool epoch_is_over(struct group *group, uint32_t epoch)
+{
+    struct map_view *view = map_client_view(group->host->map);
+    const struct map_group *map_group = view ? map_view_group(view, group->id) : NULL;
+    return group->epoch != epoch || (map_group && map_group->epoch > epoch);
+}
+
 static void promote_fiber(void *arg)
 {
     struct member *member = arg;
     struct group *group = member->group;
     uint32_t epoch = group->epoch;
     uint32_t node = member->node;
-    uint64_t target = group_last(group);
-    uint64_t end_ns = env_now_ns() + GROUP_SILENCE_NS;
-    while (group->epoch == epoch && group->role == ROLE_PRIMARY && member->reconciled &&
-           member->held_seq < target && env_now_ns() < end_ns)
-        (void)waitq_wait(&group->state_waitq, env_now_ns() + GROUP_RETRY_NS);
-    int result = -ERR_TIMED_OUT;
-    if (group->epoch == epoch && member->held_seq >= target)
-        result = flush_member(group, member);
-    if (group->epoch == epoch && result == 0)
-        result = map_client_change_group(group->host->map, group->id, epoch, GROUP_CHANGE_IN_SYNC,
-                                         node, env_now_ns() + 5 * NS_PER_S);
+    int result = reach(group, member, epoch, group_last(group));
     if (result == 0) {
-        /* The new epoch is on its way; until it is here commits go on counting the member. */
-        end_ns = env_now_ns() + 5 * NS_PER_S;
-        while (group->epoch == epoch && env_now_ns() < end_ns)
-            (void)waitq_wait(&group->state_waitq, end_ns);
+        /* As long as the map may have said "in sync", or may still, the member has to count: only a
+         * definite answer ends the asking. */
+        do {
+            result =
+                map_client_change_group(group->host->map, group->id, epoch, GROUP_CHANGE_IN_SYNC,
+                                        node, env_now_ns() + 5 * NS_PER_S);
+        } while (result != 0 && result != -ERR_CAS_FAILED && !epoch_is_over(group, epoch));
+        while (group->epoch == epoch && (result == 0 || epoch_is_over(group, epoch)))
+            (void)waitq_wait(&group->state_waitq, env_now_ns() + GROUP_RETRY_NS);
     }
-    if (group->epoch == epoch) { /* it stays joining for now */
-        member->counted = false;
-        member->promoting = false;
-        group_commit_advance(group);
-    }
+    if (group->epoch != epoch)
+        return;
+    member->counted = false; /* it stays joining for now */
+    group_commit_advance(group);
+    fiber_sleep(PROMOTE_PAUSE_NS);
+    if (group->epoch != epoch)
+        return;
+    member->promoting = false;
+    member_promote(member); /* nothing else might ask for it in an idle group */
 }
 
 void member_promote(struct member *member)

@@ -74,11 +74,8 @@ static int take_record(struct group *group, struct reader *reader, struct buf_sl
         return 0; /* sent again */
     if (row.seq > group_last(group) + 1)
         return -ERR_GAP; /* I4 */
-    if (held) {          /* I5: ours gives way */
-        (void)store_log_truncate(host_store(group->host), group->id, row.seq - 1);
-        log_truncate(&group->log, row.seq - 1);
-        group->commit_seq = MIN(group->commit_seq, group_last(group));
-    }
+    if (held)            /* I5: ours gives way */
+        group_log_cut(group, row.seq - 1);
     struct group_record *record = record_new(group->kind, row.kind, payload);
     record->seq = row.seq;
     record->epoch = row.epoch;
@@ -143,8 +140,11 @@ void serve_reconcile(void *service, struct rpc_request *request)
         rpc_reply_status(request, -ERR_CORRUPT_DISK);
         return;
     }
-    if (group_last(group) > reconcile->last_seq) /* I5: the log ends there */
+    /* I5: the log ends there. Once an epoch: what came since is this primary's, and acknowledged; a
+     * request that was sent twice must not take it away. */
+    if (group_last(group) > reconcile->last_seq && group->reconciled_epoch != group->epoch)
         group_log_cut(group, reconcile->last_seq);
+    group->reconciled_epoch = group->epoch;
     struct wire_group_held *held = mem_alloc(GROUP_HELD_MAX * sizeof *held);
     uint32_t count = 0;
     for (uint64_t seq = group->applied_seq + 1; seq <= group_last(group) && count < GROUP_HELD_MAX;

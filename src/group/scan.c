@@ -5,8 +5,11 @@
  * to as_of (what was applied when building began) and perhaps some later records. That is enough,
  * because records are physical and repeatable: the member applies everything up to as_of first,
  * then replaces the chunk's range, and applies what comes later again, in order, before it is
- * counted as in sync. Records later than as_of must wait on the member until the chunk is in, or
- * the chunk would undo them: it applies only as far as the last chunk's as_of (apply_limit). */
+ * counted as in sync. The first pair must be as of as_of exactly: a row that reaches across the
+ * border to the chunk before (which then has been made by a later record, so the member has it)
+ * could be cut in two unseen, and the part before the border would be missing. Records later than
+ * as_of must wait on the member until the chunk is in, or the chunk would undo them: it applies
+ * only as far as the last chunk's as_of (apply_limit). */
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -71,12 +74,16 @@ static int build(struct scan *scan, struct chunk *chunk)
     struct writer pairs;
     struct slice key, value;
     int result;
+    const struct slice end = slice_of(scan->end, sizeof scan->end);
     writer_init(&pairs, scan->pairs, sizeof scan->pairs);
-    *chunk = (struct chunk){.as_of = scan->group->applied_seq};
+    *chunk = (struct chunk){0};
     scan->data->bytes = 0;
-    store_iter_seek(scan->iter, slice_of(scan->from, scan->from_bytes));
-    while ((result = store_iter_next(scan->iter, slice_of(scan->end, sizeof scan->end), &key,
-                                     &value)) == 1) {
+    do {
+        chunk->as_of = scan->group->applied_seq;
+        store_iter_seek(scan->iter, slice_of(scan->from, scan->from_bytes));
+        result = store_iter_next(scan->iter, end, &key, &value);
+    } while (result >= 0 && chunk->as_of != scan->group->applied_seq);
+    for (; result == 1; result = store_iter_next(scan->iter, end, &key, &value)) {
         uint8_t kept[STORE_KEY_MAX];
         uint32_t kept_bytes = key.bytes;
         memcpy(kept, key.data, key.bytes); /* add_pair may yield */

@@ -31,12 +31,12 @@ int group_state_load(struct group *group)
     if (bytes < 0 && bytes != -ENOENT)
         return bytes;
     group->valid = valid.valid;
+    group->history_count = 0;
     bytes = store_get(store, state_key(key, group, STATE_HISTORY), group->history,
                       sizeof group->history);
     if (bytes < 0 && bytes != -ENOENT)
         return bytes;
     group->history_count = bytes > 0 ? (uint32_t)bytes / (uint32_t)sizeof group->history[0] : 0;
-    group->loaded = true;
     return 0;
 }
 
@@ -109,6 +109,8 @@ void group_state_jump(struct group *group, uint64_t seq, uint32_t epoch)
     put_history(group, &batch);
     group->last_lsn = store_commit(host_store(group->host), &batch);
     store_batch_fini(&batch);
+    group->written_seq = group->written_target = group->durable_seq = 0;
+    group->jump_count++;
     group->applied_seq = group->commit_seq = group->apply_limit = seq;
     group->applied_epoch = epoch;
 }
