@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Garbage at the ports and wrong disks are refused with a clear error; nothing crashes."""
 import os
-import shutil
 import socket
 import struct
 import subprocess
 import random
 
 import cluster
-from cluster import CLAUDEFSD, Cluster, check, note
+from cluster import CLAUDEFSD, Cluster, check, note, run
 
 MAGIC = 0x31534643
 HEADER = struct.Struct("<IHHIIIIQQIIQiI")  # format/wire_header.h
@@ -129,12 +128,12 @@ def try_disks(demo):
     demo.kill(2)
     own = demo.disk(2) + ".own"
     os.rename(demo.disk(2), own)
-    shutil.copyfile(other.disk(1), demo.disk(2))
+    run("cp", "--sparse=always", other.disk(1), demo.disk(2))
     started = subprocess.run([cluster.CLAUDEFS, "demo", "start", "2", "--dir", demo.dir],
                              capture_output=True, text=True, timeout=60, check=False)
     check(started.returncode != 0 and "another cluster" in started.stderr,
           f"the disk of another cluster is refused:\n{started.stderr}")
-    shutil.copyfile(demo.disk(1), demo.disk(2))  # a copy of node1's disk is not node2
+    run("cp", "--sparse=always", demo.disk(1), demo.disk(2))  # a copy of node1's disk is not node2
     started = subprocess.run([cluster.CLAUDEFS, "demo", "start", "2", "--dir", demo.dir],
                              capture_output=True, text=True, timeout=60, check=False)
     check(started.returncode != 0, "the disk of another node is refused")
