@@ -10,7 +10,7 @@ from cluster import ROOT, Cluster, check, run
 def try_tar(demo):
     archive = os.path.join(demo.scratch, "tree.tar")
     source = "/usr/include/linux"
-    run("tar", "-C", "/usr/include", "-cf", archive, "linux")
+    run("tar", "-C", "/usr/include", "--format=pax", "-cf", archive, "linux")
     run("tar", "-C", demo.mnt, "-xpf", archive)
     trees.compare(source, os.path.join(demo.mnt, "linux"))
     inside = os.path.join(demo.mnt, "again.tar")
