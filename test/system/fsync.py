@@ -56,6 +56,14 @@ def check_records(top, log_path):
     return len(logged)
 
 
+def look(top):
+    """What is there now, for a failure's text."""
+    try:
+        return f"{top} has {len(os.listdir(top))} entries, {os.stat(top)}"
+    except OSError as error:
+        return str(error)
+
+
 def consistent(top):
     """Every entry that is listed can be looked at and read."""
     for folder, _, files in os.walk(top):
@@ -80,7 +88,8 @@ def test():
             demo.up()
             demo.wait_ok(30)
             time.sleep(0.5)
-            check(child.poll() is None, "the writer got an error")
+            if child.poll() is not None:
+                raise cluster.Failure(f"the writer got an error (above); afterwards: {look(top)}")
         finally:
             child.kill()
             child.wait()
