@@ -41,8 +41,11 @@ def check_records(top, log_path):
     check(len(logged) > 20, f"the writer got only {len(logged)} records out")
     found = {}
     for which in range(4):
-        with open(os.path.join(top, f"log{which}")) as file:
-            for line in file:
+        with open(os.path.join(top, f"log{which}"), "rb") as file:
+            for line in file.read().decode().splitlines(keepends=True):
+                line = line.lstrip("\0")  # a record that was never fsynced may be a hole
+                if not line:
+                    continue
                 number = int(line.split()[0])
                 check(line == RECORD % (number, "x" * (number % 300)),
                       f"log{which}: record {number} is damaged")
