@@ -33,6 +33,7 @@ struct world {
     const struct store_log_ops *log_ops;
     void *context;
     uint64_t memory_bytes;
+    uint64_t flush_interval_ns;
     struct random random;
     fiber_fn body;
     void *arg;
