@@ -81,7 +81,7 @@ enum wire_meta_flags {
  * GETATTR     inode                                                           attr
  * SETATTR     inode              valid mode uid2 gid2 size atime mtime        attr
  * TRUNCATE    inode              size (<= or >= now)                          attr
- * CREATE      dir      name      mode, META_OPEN, META_CREATE_EXCL            attr, open_id
+ * CREATE      dir      name      mode, META_OPEN [open_id], META_CREATE_EXCL  attr, open_id
  * MKNOD       dir      name      mode (type included), rdev                   attr
  * MKDIR       dir      name      mode                                         attr
  * SYMLINK     dir      name      value = target                               attr
@@ -90,7 +90,7 @@ enum wire_meta_flags {
  * UNLINK      dir      name                                                   -
  * RMDIR       dir      name                                                   -
  * RENAME      dir      name      ino2 = target dir, name2, flags              -
- * OPEN        inode              META_OPEN, META_WANT_DATA                    attr, open_id, tail
+ * OPEN        inode              META_OPEN [open_id], META_WANT_DATA          attr, open_id, tail
  * RELEASE     inode              open_id                                      -
  * READDIR     dir                offset = cookie (0: start), size = bytes     dirents in the tail
  * GETXATTR    inode    name                                                   tail: value
@@ -103,6 +103,8 @@ enum wire_meta_flags {
  * GROW        inode              size = new minimum size, mtime               attr
  * SYNC        inode                                                           -
  *
+ * With META_OPEN, an open_id chosen by the client (unique in its session) makes a repetition
+ * register nothing new; 0: the server chooses one.
  * LOOKUP answers with the entry's inode number and mode type even when the inode lives in another
  * group: attr_valid is 0 then and the caller asks that group with GETATTR.
  * INLINE_WRITE and INLINE_READ answer -ERR_NOT_INLINE once the file has moved to objects. The

@@ -6,40 +6,63 @@
 #include "base/mem.h"
 #include "meta/peer.h"
 
-enum { PATH_DEPTH_MAX = 64, PATH_SCAN_MAX = 20000 };
+enum { PATH_DEPTH_MAX = 64, PATH_PAGES_MAX = 64, PATH_PAGE_BYTES = 64 << 10 };
 
-/* The name of ino in dir, which must be served here. */
+/* One page of names: the one of ino into name (1), or where to go on (0). */
+static int scan_page(struct meta_service *service, struct rpc_call *call,
+                     const struct net_addr *addr, uint64_t ino, char name[META_NAME_MAX + 1],
+                     struct wire_meta_rep *ret_page)
+{
+    struct slice tail;
+    int result = rpc_call(service->rpc, addr, call);
+    if (result == 0 && !rpc_reply_body(call, ret_page, sizeof *ret_page, &tail))
+        result = -ERR_CORRUPT_WIRE;
+    if (result < 0)
+        return result;
+    struct reader reader;
+    reader_init(&reader, tail.data, tail.bytes);
+    while (reader_left(&reader) > 0) {
+        struct wire_dirent head;
+        reader_copy(&reader, &head, sizeof head);
+        const char *text = reader_take(&reader, round_up(head.name_bytes, 8));
+        (void)reader_take(&reader, head.attr_bytes);
+        if (!reader_ok(&reader) || head.name_bytes > META_NAME_MAX)
+            return -ERR_CORRUPT_WIRE;
+        if (head.ino == ino) {
+            memcpy(name, text, head.name_bytes);
+            name[head.name_bytes] = 0;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The name of ino in dir, asked of the primary of dir's group, be it this node or another. */
 static bool find_name(struct meta_service *service, uint64_t dir, uint64_t ino,
                       char name[META_NAME_MAX + 1])
 {
-    uint32_t group, scanned = 0;
-    struct meta_group *mg;
-    bool found = false;
-    if (meta_group_of_ino(service, dir, &group) < 0 ||
-        meta_find_serving(service, group, 0, false, &mg) < 0)
+    const struct map_view *view = map_client_view(service->map);
+    const struct map_group *group = view ? map_view_of_ino(view, dir) : NULL;
+    const struct map_node *node = group ? map_view_node(view, group->primary) : NULL;
+    struct net_addr addr;
+    struct wire_meta_rep page = {0};
+    struct wire_meta_req req = {.flags = META_CRED_CHECKED, .ino = dir, .size = PATH_PAGE_BYTES};
+    int result = 0;
+    if (!node)
         return false;
-    struct meta_key from, end;
-    struct slice key, value, part;
-    uint64_t hash, seen_seq = 0;
-    struct group_iter *iter = group_iter_new(mg->group);
-    key_dentry_from(&from, group, dir, 0);
-    key_dentry_from(&end, group, dir, UINT64_MAX);
-    group_iter_seek(iter, key_slice(&from));
-    while (!found && scanned++ < PATH_SCAN_MAX &&
-           group_iter_next(iter, key_slice(&end), &key, &value, &seen_seq) > 0) {
-        struct disk_dentry row;
-        if (value.bytes != sizeof row || !key_dentry_parts(key, &hash, &part))
-            break;
-        memcpy(&row, value.data, sizeof row);
-        if (row.ino != ino)
-            continue;
-        memcpy(name, part.data, part.bytes);
-        name[part.bytes] = 0;
-        found = true;
+    map_node_addr(node, &addr);
+    struct rpc_call call = {
+        .type = RPC_READDIR,
+        .group = group->id,
+        .body = &req,
+        .deadline_ns = env_now_ns() + META_PEER_PATIENCE_NS,
+    };
+    for (uint32_t i = 0; result == 0 && !page.eof && i < PATH_PAGES_MAX; i++) {
+        req.offset = page.cookie;
+        result = scan_page(service, &call, &addr, ino, name, &page);
+        rpc_call_fini(&call);
     }
-    group_iter_free(iter);
-    meta_group_put(mg);
-    return found;
+    return result == 1;
 }
 
 static bool read_inode(struct meta_service *service, uint64_t ino, struct disk_inode *ret_row)

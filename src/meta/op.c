@@ -126,7 +126,7 @@ static int reply_again(struct meta_op *op, const struct disk_request *done)
     uint64_t ino = done->attr.ino;
     if (meta_group_of_ino(op->service, ino, &group) == 0 && group == op->mg->id) {
         if (op->req->flags & META_OPEN)
-            op->rep.open_id = meta_open_add(op->mg, op->req->session, ino);
+            op->rep.open_id = meta_open_add(op->mg, op->req->session, ino, op->req->open_id);
         if (op_inode(op, ino, &row) == 0)
             op_reply_attr(op, ino, &row);
     }

@@ -66,7 +66,8 @@ int op_create(struct meta_op *op, struct meta_txn *txn)
             op_reply_attr(op, inode->ino, &inode->row);
     }
     if (result == 0 && (op->req->flags & META_OPEN))
-        op->rep.open_id = meta_open_add(op->mg, op->req->session, op->rep.attr.ino);
+        op->rep.open_id =
+            meta_open_add(op->mg, op->req->session, op->rep.attr.ino, op->req->open_id);
     return result;
 }
 

@@ -96,14 +96,28 @@ void meta_session_closed(struct meta_service *service, uint64_t id)
         timer_arm(&session->timer, env_now_ns() + META_SESSION_GRACE_NS);
 }
 
-uint64_t meta_open_add(struct meta_group *mg, uint64_t session, uint64_t ino)
+static struct meta_open *open_find(const struct meta_group *mg, uint64_t session, uint64_t ino,
+                                   uint64_t open_id)
 {
-    struct meta_open *open = mem_zalloc(sizeof *open);
+    struct htable_node *node;
+    for (node = htable_first(&mg->opens, hash_u64(ino)); node; node = htable_next(node)) {
+        struct meta_open *open = container_of(node, struct meta_open, node);
+        if (open->ino == ino && open->id == open_id && open->session->id == session)
+            return open;
+    }
+    return NULL;
+}
+
+uint64_t meta_open_add(struct meta_group *mg, uint64_t session, uint64_t ino, uint64_t wanted)
+{
     assert(!mg->dead);
+    if (wanted && open_find(mg, session, ino, wanted))
+        return wanted;
+    struct meta_open *open = mem_zalloc(sizeof *open);
     open->mg = mg;
     open->session = session_take(mg->service, session);
     open->ino = ino;
-    open->id = random_u64(&mg->random) | 1;
+    open->id = wanted ? wanted : random_u64(&mg->random) | 1;
     list_push_back(&open->session->opens, &open->link);
     htable_insert(&mg->opens, &open->node, hash_u64(ino));
     return open->id;
@@ -111,19 +125,15 @@ uint64_t meta_open_add(struct meta_group *mg, uint64_t session, uint64_t ino)
 
 void meta_open_remove(struct meta_group *mg, uint64_t session, uint64_t ino, uint64_t open_id)
 {
-    struct htable_node *node;
-    for (node = htable_first(&mg->opens, hash_u64(ino)); node; node = htable_next(node)) {
-        struct meta_open *open = container_of(node, struct meta_open, node);
-        if (open->ino != ino || open->id != open_id || open->session->id != session)
-            continue;
-        struct meta_session *owner = open->session;
-        open_free(open);
-        if (list_empty(&owner->opens))
-            session_free(owner);
-        if (!list_empty(&mg->orphans) && !meta_open_any(mg, ino))
-            meta_reaper_kick(mg);
+    struct meta_open *open = open_find(mg, session, ino, open_id);
+    if (!open)
         return;
-    }
+    struct meta_session *owner = open->session;
+    open_free(open);
+    if (list_empty(&owner->opens))
+        session_free(owner);
+    if (!list_empty(&mg->orphans) && !meta_open_any(mg, ino))
+        meta_reaper_kick(mg);
 }
 
 bool meta_open_any(const struct meta_group *mg, uint64_t ino)

@@ -7,8 +7,9 @@
 
 #include "meta/meta_internal.h"
 
-/* Register; returns the open's id, never 0. */
-uint64_t meta_open_add(struct meta_group *mg, uint64_t session, uint64_t ino);
+/* Register; returns the open's id, never 0. wanted: the id that the session has chosen, so that
+ * registering again changes nothing; 0: choose one. */
+uint64_t meta_open_add(struct meta_group *mg, uint64_t session, uint64_t ino, uint64_t wanted);
 /* Unknown ids are fine. */
 void meta_open_remove(struct meta_group *mg, uint64_t session, uint64_t ino, uint64_t open_id);
 bool meta_open_any(const struct meta_group *mg, uint64_t ino);
