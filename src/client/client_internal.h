@@ -115,6 +115,12 @@ must_check int name_check(struct slice name);
 
 /* ---- inodes of open files (inode.c) ---------------------------------------------------------- */
 
+struct client_dirty {
+    uint32_t group;
+    uint32_t cold_starts; /* of the group, when it acknowledged */
+    bool meta;            /* the inode's group; else one of its data */
+};
+
 struct client_inode {
     struct htable_node node; /* in client->inodes */
     struct list lazy_link;   /* in client->lazy */
@@ -130,7 +136,7 @@ struct client_inode {
     uint64_t inline_at_ns;
     uint64_t inline_change; /* attr.change the bytes belong to */
     uint32_t inline_bytes;
-    uint32_t *dirty_groups; /* data groups written to since the last fsync */
+    struct client_dirty *dirty; /* groups that took changes of it since the last fsync */
     uint32_t dirty_count;
     uint32_t dirty_room;
     uint64_t dirty_at_ns; /* the last write */
@@ -156,7 +162,10 @@ static inline bool client_inode_inline(const struct client_inode *inode)
 void client_inode_lazy_mtime(struct client_inode *inode, int64_t mtime_ns);
 /* Send the lazy modification time now, if there is one. */
 may_yield must_check int client_inode_flush(struct client_inode *inode);
-void client_inode_dirty(struct client_inode *inode, uint32_t group);
+/* A group acknowledged a change of the inode (data, or, with meta, of the inode itself). */
+void client_inode_dirty(struct client_inode *inode, uint32_t group, bool meta);
+/* How often the group has lost its memory, as far as the map here tells (map_format.h). */
+uint32_t client_cold_starts(struct client *client, uint32_t group);
 void client_inode_inline_put(struct client_inode *inode, struct slice data, uint64_t asked_ns);
 void client_inode_inline_drop(struct client_inode *inode);
 /* GROW: size is a new minimum; moves inline data out if it is beyond what fits. */

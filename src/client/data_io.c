@@ -122,7 +122,7 @@ int client_write_piece(struct client_inode *inode, const struct split_piece *pie
         };
         result = client_call(client, &call);
         if (result >= 0)
-            client_inode_dirty(inode, call.answered_by_group);
+            client_inode_dirty(inode, call.answered_by_group, false);
         client_call_fini(&call);
     }
     return result < 0 ? result : 0;

@@ -52,7 +52,7 @@ static void inode_free(struct client_inode *inode)
     list_remove(&inode->lazy_link);
     htable_remove(&inode->client->inodes, &inode->node);
     mem_free(inode->inline_data);
-    mem_free(inode->dirty_groups);
+    mem_free(inode->dirty);
     mem_free(inode);
 }
 
@@ -142,20 +142,27 @@ int client_inode_grow(struct client_inode *inode, uint64_t size)
     return grow(inode, size, (int64_t)env_wall_ns());
 }
 
-void client_inode_dirty(struct client_inode *inode, uint32_t group)
+uint32_t client_cold_starts(struct client *client, uint32_t group)
+{
+    struct map_view *view = map_client_view(client->map);
+    const struct map_group *row = view ? map_view_group(view, group) : NULL;
+    return row ? row->cold_starts : 0;
+}
+
+void client_inode_dirty(struct client_inode *inode, uint32_t group, bool meta)
 {
     inode->dirty_at_ns = env_now_ns();
     for (uint32_t i = 0; i < inode->dirty_count; i++) {
-        if (inode->dirty_groups[i] == group)
-            return;
+        if (inode->dirty[i].group == group)
+            return; /* with the count of its first change: what came before counts, too */
     }
     if (inode->dirty_count == inode->dirty_room) {
         inode->dirty_room = MAX(inode->dirty_room * 2, 8u);
         assert(inode->dirty_room <= 2 * MAP_GROUPS_MAX);
-        inode->dirty_groups =
-            mem_realloc(inode->dirty_groups, inode->dirty_room * sizeof inode->dirty_groups[0]);
+        inode->dirty = mem_realloc(inode->dirty, inode->dirty_room * sizeof inode->dirty[0]);
     }
-    inode->dirty_groups[inode->dirty_count++] = group;
+    inode->dirty[inode->dirty_count++] =
+        (struct client_dirty){group, client_cold_starts(inode->client, group), meta};
 }
 
 void client_inode_inline_drop(struct client_inode *inode)

@@ -120,6 +120,13 @@ static bool attr_plausible(const struct wire_attr *attr)
            (!(attr->flags & ATTR_INLINE) || attr->size <= META_INLINE_MAX || !S_ISREG(attr->mode));
 }
 
+/* Verbs whose effect fsync of the inode has to cover. CREATE marks the inode it makes itself. */
+static bool changes_inode(enum rpc_type type)
+{
+    return type == RPC_SETATTR || type == RPC_TRUNCATE || type == RPC_INLINE_WRITE ||
+           type == RPC_GROW;
+}
+
 int meta_call_attr(struct client *client, const struct client_cred *cred, struct meta_call *meta,
                    struct wire_attr *ret_attr)
 {
@@ -128,7 +135,10 @@ int meta_call_attr(struct client *client, const struct client_cred *cred, struct
     if (result == 0 && (!meta->rep.attr_valid || !attr_plausible(&meta->rep.attr)))
         result = -ERR_CORRUPT_WIRE;
     if (result == 0) {
+        struct client_inode *inode = client_inode_find(client, meta->rep.attr.ino);
         client_learn(client, &meta->rep.attr, asked_ns);
+        if (inode && changes_inode(meta->type))
+            client_inode_dirty(inode, meta->call.answered_by_group, true);
         *ret_attr = meta->rep.attr;
     }
     meta_call_fini(meta);

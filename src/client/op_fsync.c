@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 int client_sync_inode(struct client *client, uint64_t ino)
@@ -35,34 +36,59 @@ static void sync_group_fiber(void *arg)
     gather_done(sync->gather, result);
 }
 
+/* A group that took a change and has lost its memory since cannot promise that the change is
+ * there, although it says that all it knows is durable. */
+static bool memory_lost(struct client *client, const struct client_dirty *dirty, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (client_cold_starts(client, dirty[i].group) != dirty[i].cold_starts)
+            return true;
+    }
+    return false;
+}
+
+static int sync_groups(struct client_inode *inode, const struct client_dirty *dirty, uint32_t count)
+{
+    struct sync_group *syncs = mem_alloc((count + 1) * sizeof *syncs);
+    struct gather gather;
+    gather_init(&gather);
+    for (uint32_t i = 0; i < count; i++) {
+        if (dirty[i].meta)
+            continue; /* the SYNC below */
+        gather.pending++;
+        syncs[i] = (struct sync_group){&gather, inode, dirty[i].group};
+        fiber_spawn("client-sync", sync_group_fiber, &syncs[i]);
+    }
+    int meta_result = client_sync_inode(inode->client, inode->ino);
+    int result = gather_wait(&gather);
+    mem_free(syncs);
+    return result < 0 ? result : meta_result;
+}
+
 static int sync_inode(struct client_inode *inode)
 {
     int result = client_inode_flush(inode);
     if (result < 0)
         return result;
+    /* Changes from now on begin a new set: they are not part of this fsync. */
     uint32_t count = inode->dirty_count;
-    uint32_t *groups = inode->dirty_groups;
-    struct sync_group *syncs = mem_alloc((count + 1) * sizeof *syncs);
-    struct gather gather;
-    gather_init(&gather);
-    gather.pending = count;
-    /* Writes from now on begin a new set: they are not part of this fsync. */
-    inode->dirty_groups = NULL;
+    struct client_dirty *dirty = inode->dirty;
+    inode->dirty = NULL;
     inode->dirty_count = 0;
     inode->dirty_room = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        syncs[i] = (struct sync_group){&gather, inode, groups[i]};
-        fiber_spawn("client-sync", sync_group_fiber, &syncs[i]);
-    }
-    int meta_result = client_sync_inode(inode->client, inode->ino);
-    result = gather_wait(&gather);
-    if (result < 0 || meta_result < 0) { /* the next fsync has to ask again */
+    result = sync_groups(inode, dirty, count);
+    if (result < 0) { /* the next fsync has to ask again */
         for (uint32_t i = 0; i < count; i++)
-            client_inode_dirty(inode, groups[i]);
+            client_inode_dirty(inode, dirty[i].group, dirty[i].meta);
+    } else if (memory_lost(inode->client, dirty, count)) {
+        log_warn("client-fsync",
+                 "ino=%llx why=\"all servers of a group restarted since the last write\" "
+                 "effect=\"fsync fails once: what was written since the last one may be lost\"",
+                 (unsigned long long)inode->ino);
+        result = -EIO;
     }
-    mem_free(groups);
-    mem_free(syncs);
-    return result < 0 ? result : meta_result;
+    mem_free(dirty);
+    return result;
 }
 
 int client_fsync(struct client_file *file)

@@ -156,7 +156,7 @@ static int punch_object(struct client_inode *inode, const struct split_piece *pi
     };
     int result = client_call(inode->client, &call);
     if (result >= 0)
-        client_inode_dirty(inode, call.answered_by_group);
+        client_inode_dirty(inode, call.answered_by_group, false);
     client_call_fini(&call);
     return result < 0 ? result : 0;
 }

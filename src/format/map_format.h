@@ -72,7 +72,9 @@ struct map_group {
     uint32_t epoch;   /* grows with every change of this struct */
     uint32_t primary; /* node id; 0: none can be had at the moment */
     uint32_t member_count;
-    uint32_t zero;
+    /* How often the group went on from what one restarted member had on its device, because all
+     * memory was gone: what was acknowledged and not fsynced before may be lost. */
+    uint32_t cold_starts;
     struct map_member members[MAP_MEMBERS_MAX];
 };
 FORMAT_SIZE(struct map_group, 56);

@@ -72,6 +72,7 @@ static bool elect_one(struct map_draft *draft, const struct map_command_elect *r
     set_states(group, MAP_MEMBER_LOST, MAP_MEMBER_JOINING);
     member->state = MAP_MEMBER_IN_SYNC;
     group->primary = row->node;
+    group->cold_starts++;
     group->epoch++;
     return true;
 }
