@@ -39,7 +39,7 @@ enum map_node_state {
 };
 
 struct map_node {
-    uint32_t id; /* from 1 */
+    uint32_t id; /* 1 to MAP_NODES_MAX */
     uint32_t state;
     uint64_t incarnation; /* of the process that is (or last was) up */
     uint8_t ip[16];       /* struct net_addr's ip and port */

@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: MIT */
 #include "map/server_internal.h"
 
+#include "base/log.h"
+#include "base/mem.h"
+
 /* Primaries for groups that have none: on the first start and after a cold start (C4). */
 
-static uint32_t primaries_of(const struct map_server *server, const struct map_command_elect *rows,
-                             uint32_t row_count, uint32_t kind, uint32_t node)
+/* How many groups of each kind every node leads, elections under way included. */
+struct loads {
+    uint32_t of[MAP_GROUP_DATA + 1][MAP_NODES_MAX + 1];
+};
+
+static struct loads *loads_new(const struct map_view *view)
 {
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < server->view->header->group_count; i++) {
-        const struct map_group *group = &server->view->groups[i];
-        count += group->kind == kind && group->primary == node;
+    struct loads *loads = mem_zalloc(sizeof *loads);
+    for (uint32_t i = 0; i < view->header->group_count; i++) {
+        const struct map_group *group = &view->groups[i];
+        assert(group->kind <= MAP_GROUP_DATA && group->primary <= MAP_NODES_MAX);
+        loads->of[group->kind][group->primary]++;
     }
-    for (uint32_t i = 0; i < row_count; i++) {
-        const struct map_group *group = map_view_group(server->view, rows[i].group);
-        count += group->kind == kind && rows[i].node == node;
-    }
-    return count;
+    return loads;
 }
 
 static const struct map_replica_report *report_of(const struct contact *contact, uint32_t group)
@@ -90,14 +94,13 @@ static void ask_member(const struct map_server *server, const struct map_group *
 
 /* The node that can lead the group now, or 0. */
 static uint32_t decide(const struct map_server *server, const struct map_group *group,
-                       const struct map_command_elect *rows, uint32_t row_count,
-                       uint64_t *ret_deadline_ns)
+                       const struct loads *loads, uint64_t *ret_deadline_ns, bool *ret_lost)
 {
     struct election election = {0};
     if (group->primary != 0 || map_group_in_sync_count(group) > 0)
         return 0;
     for (uint32_t i = 0; i < group->member_count; i++) {
-        uint32_t load = primaries_of(server, rows, row_count, group->kind, group->members[i].node);
+        uint32_t load = loads->of[group->kind][group->members[i].node];
         ask_member(server, group, &group->members[i], load, &election);
     }
     if (election.heard < election.waited_for) {
@@ -109,7 +112,19 @@ static uint32_t decide(const struct map_server *server, const struct map_group *
             return 0;
         }
     }
+    *ret_lost |= election.best.node == 0;
     return election.best.node;
+}
+
+/* Everybody has reported and nobody has a complete copy. */
+static void tell_lost(struct map_server *server)
+{
+    uint64_t version = server->view->header->version;
+    if (server->lost_version == version)
+        return;
+    server->lost_version = version;
+    log_error("groups-lost", "why=\"no member reports a complete copy of its group\" "
+                             "effect=\"the group waits for another member to come back\"");
 }
 
 uint32_t controller_elections(struct map_server *server, struct map_command_elect *rows,
@@ -117,12 +132,19 @@ uint32_t controller_elections(struct map_server *server, struct map_command_elec
 {
     uint32_t count = 0;
     const struct map_view *view = server->view;
+    struct loads *loads = loads_new(view);
+    bool lost = false;
     for (uint32_t i = 0; i < view->header->group_count && count < MAP_COMMAND_ELECTS_MAX; i++) {
         const struct map_group *group = &view->groups[i];
-        uint32_t node = decide(server, group, rows, count, ret_deadline_ns);
-        if (node != 0)
-            rows[count++] =
-                (struct map_command_elect){.group = group->id, .epoch = group->epoch, .node = node};
+        uint32_t node = decide(server, group, loads, ret_deadline_ns, &lost);
+        if (node == 0)
+            continue;
+        loads->of[group->kind][node]++;
+        rows[count++] =
+            (struct map_command_elect){.group = group->id, .epoch = group->epoch, .node = node};
     }
+    mem_free(loads);
+    if (lost)
+        tell_lost(server);
     return count;
 }

@@ -99,7 +99,8 @@ static bool settings_valid(const struct map_header *settings)
 static bool first_nodes_valid(const struct map_node *nodes, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
-        if (nodes[i].id == 0 || (i > 0 && nodes[i].id <= nodes[i - 1].id) || nodes[i].voter > 1)
+        if (nodes[i].id == 0 || nodes[i].id > MAP_NODES_MAX ||
+            (i > 0 && nodes[i].id <= nodes[i - 1].id) || nodes[i].voter > 1)
             return false;
     }
     return count > 0;

@@ -21,8 +21,9 @@
  *
  * The incarnation is the rpc identity's; it must be new with every process. */
 
-#define RETRY_NS (50 * NS_PER_MS)
-#define SOON_NS  (20 * NS_PER_MS)
+#define RETRY_NS         (50 * NS_PER_MS)
+#define SOON_NS          (20 * NS_PER_MS)
+#define REFUSED_RETRY_NS (5 * NS_PER_S)
 
 struct map_lease {
     struct rpc *rpc;
@@ -101,6 +102,11 @@ static may_yield uint64_t beat(struct map_lease *lease, const struct net_addr *l
     bool answered = rpc_reply_body(&call, &reply, sizeof reply, NULL);
     rpc_call_fini(&call);
     mem_free(reports);
+    if (result == -ENOENT || result == -EINVAL) {
+        log_error("lease-refused", "node=%u error=%s why=\"the map does not know this node\"",
+                  lease->node, error_name(result));
+        return env_now_ns() + REFUSED_RETRY_NS;
+    }
     if (result < 0 || !answered) {
         if (result != -ERR_BUSY)
             map_client_leader_failed(lease->client, leader);

@@ -599,6 +599,46 @@ static void test_idle(void **state)
     world_free(world);
 }
 
+/* A member that was away for more changes than the log keeps gets the map as a snapshot, and a
+ * restart of all finds the same map in the stores. */
+static void test_snapshot(void **state)
+{
+    (void)state;
+    struct world *world = formed(9, 3, 2);
+    uint32_t away = leader_of(world) % 3 + 1;
+    member_kill(&world->members[away]);
+    uint64_t before = view_of(world, leader_of(world))->header->version;
+    world->drop_percent = 100;
+    for (uint32_t i = 0; i < 100; i++) {
+        run(world, NS_PER_S);
+        if (view_of(world, leader_of(world))->header->version > before + 250)
+            break;
+    }
+    world->drop_percent = 0;
+    assert_true(view_of(world, leader_of(world))->header->version > before + 250);
+    run(world, NS_PER_S);
+    member_restart(&world->members[away]);
+    run_until(world, all_in_sync, 10 * NS_PER_S);
+    run(world, 12 * NS_PER_S);
+    uint64_t version = view_of(world, 1)->header->version;
+    for (uint32_t g = 1; g <= META_GROUPS + DATA_GROUPS; g++) {
+        for (uint32_t i = 1; i <= 3; i++)
+            world->members[i].reports[g - 1] =
+                (struct map_replica_report){.group = g, .valid = 1, .last_epoch = 1, .last_seq = 1};
+    }
+    for (uint32_t i = 1; i <= 3; i++) {
+        world->members[i].report_count = META_GROUPS + DATA_GROUPS;
+        sim_node_power_off(world->members[i].sim_node);
+        world->members[i].running = false;
+    }
+    run(world, NS_PER_S);
+    for (uint32_t i = 1; i <= 3; i++)
+        member_restart(&world->members[i]);
+    run_until(world, all_in_sync, 10 * NS_PER_S);
+    assert_in_range(view_of(world, 1)->header->version, version + 3, version + 60);
+    world_free(world);
+}
+
 /* C5: balancing takes a group from a primary that is cut off and does not know; the new primary
  * drops it at once. It must not be able to serve any more when that is granted. */
 static void test_former_primary(void **state)
@@ -709,11 +749,12 @@ static void test_chaos(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_form),           cmocka_unit_test(test_kill),
-        cmocka_unit_test(test_isolated),       cmocka_unit_test(test_paused),
-        cmocka_unit_test(test_wiped),          cmocka_unit_test(test_cold_start),
-        cmocka_unit_test(test_replaced),       cmocka_unit_test(test_idle),
-        cmocka_unit_test(test_former_primary), cmocka_unit_test(test_chaos),
+        cmocka_unit_test(test_form),     cmocka_unit_test(test_kill),
+        cmocka_unit_test(test_isolated), cmocka_unit_test(test_paused),
+        cmocka_unit_test(test_wiped),    cmocka_unit_test(test_cold_start),
+        cmocka_unit_test(test_replaced), cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_snapshot), cmocka_unit_test(test_former_primary),
+        cmocka_unit_test(test_chaos),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,8 +100,8 @@ static bool nodes_valid(const struct map_view *view)
     uint32_t before = 0;
     for (uint32_t i = 0; i < view->header->node_count; i++) {
         const struct map_node *node = &view->nodes[i];
-        if (node->id <= before || node->state > MAP_NODE_DOWN || node->voter > 1 ||
-            !text_ends(node->name) || !text_ends(node->rack))
+        if (node->id <= before || node->id > MAP_NODES_MAX || node->state > MAP_NODE_DOWN ||
+            node->voter > 1 || !text_ends(node->name) || !text_ends(node->rack))
             return false;
         before = node->id;
     }

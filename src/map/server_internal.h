@@ -92,7 +92,8 @@ struct map_server {
     bool controller_news;
     uint64_t balanced_version;
     uint64_t replaced_version;
-    uint64_t balance_ns; /* next look */
+    uint64_t balance_ns;   /* next look */
+    uint64_t lost_version; /* of the map whose lost groups have been told of */
     struct contact *contacts[MAP_NODES_MAX + 1];
 
     uint32_t client_count;
