@@ -25,7 +25,7 @@ enum {
     INO = 77,
     FILE_BYTES = 3 * OBJECT_BYTES,
     WORKERS = 3,
-    SPAN = FILE_BYTES / WORKERS,
+    SPAN = FILE_BYTES / WORKERS - 1234,
     STEPS = 120,
 };
 #define DISK_BYTES  (2 * GIB)
@@ -311,6 +311,8 @@ static void worker_fiber(void *arg)
         count = MIN(count, worker->from + SPAN - at);
         count = MIN(count, OBJECT_BYTES - at % OBJECT_BYTES);
         uint64_t verb = random_below(&world->random, 10);
+        log_debug("test-op", "verb=%u at=%llu count=%u", (unsigned)verb, (unsigned long long)at,
+                  (unsigned)count);
         if (verb < 6)
             write_range(world, at, (uint32_t)count);
         else if (verb < 7)
@@ -360,9 +362,7 @@ static void work(struct world *world)
     struct worker workers[WORKERS];
     world->running = WORKERS;
     for (uint32_t i = 0; i < WORKERS; i++) {
-        workers[i] = (struct worker){world, (uint64_t)i * SPAN + (i ? 1234 : 0)};
-        if (i == WORKERS - 1)
-            workers[i].from = FILE_BYTES - SPAN;
+        workers[i] = (struct worker){world, (uint64_t)i * SPAN};
         fiber_spawn("worker", worker_fiber, &workers[i]);
     }
     while (world->running > 0)
@@ -411,6 +411,7 @@ static void world_init(struct world *world, uint64_t seed, fiber_fn caller)
     *world = (struct world){.sim = sim_new(seed)};
     random_init(&world->random, seed);
     log_set_sink(quiet, world);
+    log_set_level(getenv("CFS_TRACE") ? LOG_DEBUG : LOG_INFO);
     world->header = (struct map_header){.level = 1, .copies = 2, .min_in_sync = 1};
     for (uint32_t i = 0; i < NODES; i++) {
         struct member *member = &world->members[i];
