@@ -11,7 +11,7 @@
 #include "data/data_model.h"
 #include "env/sim.h"
 
-enum { DISK_SEGMENTS = 12 };
+enum { DISK_SEGMENTS = 16 };
 
 static const char *const disk_names[2] = {"a", "b"};
 
