@@ -639,6 +639,28 @@ static void test_snapshot(void **state)
     world_free(world);
 }
 
+/* A leader whose disk fails takes no part any more; the others go on. */
+static void test_leader_disk_fails(void **state)
+{
+    (void)state;
+    struct world *world = formed(4, 3, 2);
+    uint32_t old = leader_of(world);
+    char path[32];
+    (void)snprintf(path, sizeof path, "/disk%u", old);
+    struct sim_disk_config broken = *sim_disk_config(world->sim, path);
+    broken.write_error_ppm = 1000000;
+    sim_disk_configure(world->sim, path, &broken);
+    uint64_t before = view_of(world, old)->header->version;
+    world->drop_percent = 20;
+    run(world, 6 * NS_PER_S);
+    world->drop_percent = 0;
+    uint32_t leader = leader_of(world);
+    assert_true(leader != 0 && leader != old);
+    assert_true(view_of(world, leader)->header->version > before + 5);
+    assert_true(view_of(world, old)->header->version > before + 5); /* it still follows */
+    world_free(world);
+}
+
 /* C5: balancing takes a group from a primary that is cut off and does not know; the new primary
  * drops it at once. It must not be able to serve any more when that is granted. */
 static void test_former_primary(void **state)
@@ -749,12 +771,12 @@ static void test_chaos(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_form),     cmocka_unit_test(test_kill),
-        cmocka_unit_test(test_isolated), cmocka_unit_test(test_paused),
-        cmocka_unit_test(test_wiped),    cmocka_unit_test(test_cold_start),
-        cmocka_unit_test(test_replaced), cmocka_unit_test(test_idle),
-        cmocka_unit_test(test_snapshot), cmocka_unit_test(test_former_primary),
-        cmocka_unit_test(test_chaos),
+        cmocka_unit_test(test_form),           cmocka_unit_test(test_kill),
+        cmocka_unit_test(test_isolated),       cmocka_unit_test(test_paused),
+        cmocka_unit_test(test_wiped),          cmocka_unit_test(test_cold_start),
+        cmocka_unit_test(test_replaced),       cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_snapshot),       cmocka_unit_test(test_leader_disk_fails),
+        cmocka_unit_test(test_former_primary), cmocka_unit_test(test_chaos),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -153,6 +153,23 @@ static void proposals_fail(struct map_server *server)
     }
 }
 
+void server_fail(struct map_server *server)
+{
+    assert(!server->stepping);
+    server->failed = true;
+    server->leader_term = 0;
+    timer_cancel(&server->timer);
+    proposals_fail(server);
+    struct list *link;
+    while ((link = list_pop_front(&server->reads)) != NULL) {
+        struct read_wait *read = list_entry(link, struct read_wait, link);
+        read->result = -ERR_NOT_LEADER;
+        read->done = true;
+        waitq_wake_all(&read->waitq);
+    }
+    waitq_wake_all(&server->changed);
+}
+
 static void role_changed(struct map_server *server)
 {
     bool leads = raft_role(server->raft) == RAFT_LEADER;

@@ -102,6 +102,8 @@ struct map_server {
 
 /* server.c */
 void server_step(struct map_server *server, struct raft_event *event);
+/* Our store has failed: take no part any more. */
+void server_fail(struct map_server *server);
 bool server_leads(const struct map_server *server); /* and knows everything committed */
 /* Agree on a command. 0, -ERR_CAS_FAILED, -EINVAL (as map_apply), -ERR_NOT_LEADER (or leadership
  * was lost meanwhile: it may or may not come to pass), -ERR_BUSY. */

@@ -145,8 +145,7 @@ void server_persist_fiber(void *arg)
         if (result < 0) {
             log_error("map-persist", "node=%u error=%s effect=\"leaves the map group\"",
                       server->options.node, error_name(result));
-            server->failed = true;
-            timer_cancel(&server->timer);
+            server_fail(server);
             return;
         }
         reported = seq;
