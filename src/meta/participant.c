@@ -329,17 +329,20 @@ static int finish(struct meta_part *part, bool commit)
 int participant_finish(struct meta_group *mg, const struct wire_txn_id *txn, bool commit)
 {
     struct meta_part *part = part_find(mg, txn);
-    if (!part)
-        return 0;
-    part_use(part);
-    int result = -ERR_BUSY; /* another message is at work */
-    if (part->state == PART_LOCKED) {
-        part_unlist(part);
-        result = 0;
-    } else if (part->state == PART_PREPARED) {
-        result = finish(part, commit);
+    int result = 0;
+    if (part) {
+        part_use(part);
+        result = -ERR_BUSY; /* another message is at work */
+        if (part->state == PART_LOCKED) {
+            part_unlist(part);
+            result = 0;
+        } else if (part->state == PART_PREPARED) {
+            result = finish(part, commit);
+        }
+        part_unuse(part);
     }
-    part_unuse(part);
+    if (result == 0 && commit)
+        result = group_flush(mg->group); /* T5: now the coordinator may forget the decision */
     return result;
 }
 

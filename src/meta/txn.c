@@ -27,8 +27,9 @@
  * T3. PREPARE is refused unless the share still holds all its locks.
  * T4. The decision is one record of the coordinator's log. Whoever has that log knows the outcome:
  *     no DECIDED row and not running in memory means aborted, for ever (presumed abort).
- * T5. A prepared record is durable before the decision is made, and the decision is durable before
- *     anybody acts on it: the order survives a power loss of the whole cluster.
+ * T5. A prepared record is durable before the decision is made, the decision before anybody acts on
+ *     it, and what the participants did about it before the decision is forgotten: the order
+ *     survives a power loss of the whole cluster.
  * T6. Readers wait on keys of PREPARED shares. The decision is visible at the coordinator only
  *     when all participants have prepared, so whoever has seen its new state waits for the rest.
  * T7. Locks of one group are released when its record has been appended: later records come after

@@ -3,7 +3,8 @@
  * leave a tree that fits together, and nobody hears a failure that POSIX does not name.
  * Method: several hosts with several fibers each run random verbs; contested names are counted
  * (made minus removed is what is there); files that were removed while open are read until closed;
- * in the end all rows are compared (meta_fsck). Arguments: seeds. */
+ * in the end all rows are compared (meta_fsck). Or: all nodes lose power at once; what was not
+ * synced may be lost then, but never half of a change. Arguments: seeds. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -14,8 +15,10 @@
 #include "base/random.h"
 #include "meta_fsck.h"
 
-enum { HOSTS = 3, FIBERS = 4, STEPS = 250, NAMES = 5, CONTESTED = 3, DEPTH = 4 };
+enum { HOSTS = 3, FIBERS = 4, STEPS = 250, NAMES = 5, CONTESTED = 3, DEPTH = 4, POWER_LOSSES = 4 };
 #define RESET_MAX_NS (30 * NS_PER_MS)
+
+enum faults { FAULTS_NONE, FAULTS_CRASHES, FAULTS_POWER };
 
 struct run;
 struct worker {
@@ -38,7 +41,7 @@ struct run {
     uint64_t seed;
     uint32_t workers_done;
     uint32_t crashed;
-    bool with_faults;
+    enum faults faults;
     bool failed;
     int there[CONTESTED]; /* at the end */
     bool checked;
@@ -62,6 +65,8 @@ static void outcome(struct worker *worker, const char *verb, int result)
             return;
         }
     }
+    if (worker->run->faults == FAULTS_POWER)
+        return;
     printf("seed %llu worker %u step %u: %s: %s\n", (unsigned long long)worker->run->seed,
            worker->id, worker->steps, verb, error_name(result));
     worker->run->failed = true;
@@ -156,14 +161,15 @@ static void use_removed(struct worker *worker)
     if (result == 0) {
         uint8_t *got = mem_zalloc(bytes);
         client_data_copy(&data, got);
-        if (data.bytes != bytes || memcmp(got, buf->data, bytes) != 0) {
+        if (worker->run->faults != FAULTS_POWER &&
+            (data.bytes != bytes || memcmp(got, buf->data, bytes) != 0)) {
             printf("seed %llu worker %u: an open file without a name has lost its data\n",
                    (unsigned long long)worker->run->seed, worker->id);
             worker->run->failed = true;
         }
         mem_free(got);
         client_data_fini(&data);
-    } else {
+    } else if (worker->run->faults != FAULTS_POWER) {
         worker->run->failed = true;
     }
     buf_put(buf);
@@ -196,7 +202,7 @@ static void work(void *arg)
     struct worker *worker = arg;
     for (; worker->steps < STEPS && !worker->run->failed; worker->steps++) {
         steps[below(worker, ARRAY_COUNT(steps))](worker);
-        if (worker->run->with_faults)
+        if (worker->run->faults)
             fiber_sleep(random_below(&worker->random, 60 * NS_PER_MS));
     }
     worker->run->workers_done++;
@@ -254,11 +260,24 @@ static void pass_time(struct run *run, uint64_t duration_ns)
     }
 }
 
+static void lose_power(struct run *run)
+{
+    struct sim *sim = run->cluster.sim;
+    sim_run_until(sim, is_done, run, sim_now_ns(sim) + sim_random_u64(sim) % NS_PER_S);
+    for (uint32_t i = 0; i < run->cluster.node_count; i++)
+        sim_node_power_off(run->cluster.members[i].sim_node);
+    run->crashed++;
+    sim_run_for(sim, 100 * NS_PER_MS);
+    for (uint32_t i = 0; i < run->cluster.node_count; i++)
+        cluster_restart(&run->cluster, i);
+    sim_run_until(sim, is_done, run, sim_now_ns(sim) + 4 * NS_PER_S);
+}
+
 static void run_faults(struct run *run)
 {
     struct sim *sim = run->cluster.sim;
     sim_run_until(sim, is_done, run, sim_now_ns(sim) + 1 * NS_PER_S);
-    while (run->with_faults && !is_done(run) && run->crashed < 200) {
+    while (run->faults == FAULTS_CRASHES && !is_done(run) && run->crashed < 200) {
         uint32_t index = (uint32_t)(sim_random_u64(sim) % run->cluster.node_count);
         cluster_crash(&run->cluster, index);
         run->crashed++;
@@ -266,6 +285,8 @@ static void run_faults(struct run *run)
         cluster_restart(&run->cluster, index);
         pass_time(run, 1 * NS_PER_S + sim_random_u64(sim) % (2 * NS_PER_S));
     }
+    for (uint32_t i = 0; run->faults == FAULTS_POWER && i < POWER_LOSSES; i++)
+        lose_power(run);
     sim_run_until(sim, is_done, run, sim_now_ns(sim) + 300 * NS_PER_S);
 }
 
@@ -280,7 +301,7 @@ static uint32_t check_end(struct run *run)
         int made = 0;
         for (uint32_t j = 0; j < HOSTS * FIBERS; j++)
             made += run->hosts[j / FIBERS].workers[j % FIBERS].made[i];
-        if (made != run->there[i]) {
+        if (made != run->there[i] && run->faults != FAULTS_POWER) {
             printf("contested name %u: made minus removed %d, there %d\n", i, made, run->there[i]);
             wrong++;
         }
@@ -307,11 +328,11 @@ static void start(struct run *run)
     }
 }
 
-static bool run_seed(uint64_t seed, bool with_faults)
+static bool run_seed(uint64_t seed, enum faults faults)
 {
     struct run *run = calloc(1, sizeof *run);
     run->seed = seed;
-    run->with_faults = with_faults;
+    run->faults = faults;
     start(run);
     run_faults(run);
     uint64_t took_ns = sim_now_ns(run->cluster.sim);
@@ -320,12 +341,13 @@ static bool run_seed(uint64_t seed, bool with_faults)
     for (uint32_t i = 0; i < HOSTS * FIBERS; i++)
         ok += run->hosts[i / FIBERS].workers[i % FIBERS].ok;
     bool passed = done && !run->failed && wrong == 0 && run->found.orphans == 0;
-    printf("%s seed %llu crashes %u done %u ok %u inodes %llu names %llu orphans %llu open %llu, "
+    printf("%s seed %llu faults %u crashes %u done %u ok %u inodes %llu names %llu orphans %llu "
+           "open %llu, "
            "virtual %.1f s\n",
-           passed ? "ok" : "FAILED", (unsigned long long)seed, run->crashed, run->workers_done, ok,
-           (unsigned long long)run->found.inodes, (unsigned long long)run->found.names,
-           (unsigned long long)run->found.orphans, (unsigned long long)run->found.open_txns,
-           (double)took_ns / 1e9);
+           passed ? "ok" : "FAILED", (unsigned long long)seed, faults, run->crashed,
+           run->workers_done, ok, (unsigned long long)run->found.inodes,
+           (unsigned long long)run->found.names, (unsigned long long)run->found.orphans,
+           (unsigned long long)run->found.open_txns, (double)took_ns / 1e9);
     cluster_free(&run->cluster);
     free(run);
     return passed;
@@ -336,10 +358,10 @@ int main(int argc, char **argv)
     bool passed = true;
     log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
     for (int i = 1; i < argc; i++) {
-        passed &= run_seed(strtoull(argv[i], NULL, 10), false);
-        passed &= run_seed(strtoull(argv[i], NULL, 10), true);
+        for (enum faults faults = FAULTS_NONE; faults <= FAULTS_POWER; faults++)
+            passed &= run_seed(strtoull(argv[i], NULL, 10), faults);
     }
-    for (uint64_t seed = 1; argc == 1 && seed <= 4; seed++)
-        passed &= run_seed(seed, seed % 2 == 0);
+    for (uint64_t seed = 1; argc == 1 && seed <= 6; seed++)
+        passed &= run_seed(seed, (enum faults)(seed % 3));
     return passed ? 0 : 1;
 }
