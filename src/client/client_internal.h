@@ -43,6 +43,7 @@ struct client {
     struct list lazy;     /* inodes with a modification time or dirty groups to look after */
     struct waitq lazy_wait;
     struct list files;         /* all struct client_file */
+    uint64_t open_ids;         /* chosen for registrations: a repeated OPEN is the same one */
     struct waitq lost_wait;    /* the reassert fiber */
     struct buf *zeroes;        /* DATA_IO_MAX of them */
     uint64_t links_changed_ns; /* the last link, unlink or rename of ours ended */
