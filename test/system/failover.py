@@ -83,7 +83,7 @@ def copy_through(demo, sources, target, writer, disturb):
     copy = subprocess.Popen(["cp", "-a", *sources, target], stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True)
     try:
-        time.sleep(1.5)
+        time.sleep(1.0)
         check(copy.poll() is None, "the copy ended before the disturbance")
         writer.longest = 0.0
         disturb()
@@ -134,9 +134,11 @@ def test(disturb, restore, longest_allowed):
     sources = trees.sources()
     failures = []
     leader = demo.leader()
-    # the leader first, then two that are not (unless leadership has moved meanwhile)
+    # the leader first, with all files; then two that are not (unless leadership has moved)
     for node in [leader] + [n for n in demo.nodes() if n != leader]:
         try:
+            if node != leader:
+                sources = trees.sources(3000)
             try_node(demo, node, sources, lambda n: disturb(demo, n), lambda n: restore(demo, n),
                      longest_allowed)
         except Exception as error:

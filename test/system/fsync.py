@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """fsync means it: what a writer was told is safe is there after all nodes died at once."""
+import errno
 import json
 import os
 import subprocess
@@ -12,6 +13,19 @@ from cluster import Cluster, check, note, say
 RECORD = "%012d %s\n"
 
 
+def safe(fd):
+    """fsync. EIO says that something acknowledged was lost with all its copies' memory: not safe,
+    but not a lie either."""
+    try:
+        os.fsync(fd)
+        return True
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        print(f"{time.strftime('%H:%M:%S')} fsync: EIO", flush=True)
+        return False
+
+
 def writer(top, log_path):
     """Append records to some files, fsync, then log outside what is safe. Ends when killed."""
     files = [open(os.path.join(top, f"log{i}"), "ab", buffering=0) for i in range(4)]
@@ -19,18 +33,20 @@ def writer(top, log_path):
         for number in range(10**9):
             which = number % len(files)
             files[which].write((RECORD % (number, "x" * (number % 300))).encode())
-            os.fsync(files[which].fileno())
+            if not safe(files[which].fileno()):
+                continue
             if number % 7 == 0:  # also: a new file, its directory, a rename
                 fresh = os.path.join(top, f"new{number}")
                 with open(fresh + ".tmp", "w") as file:
                     file.write(str(number))
                     file.flush()
-                    os.fsync(file.fileno())
+                    is_safe = safe(file.fileno())
                 os.rename(fresh + ".tmp", fresh)
                 folder = os.open(top, os.O_RDONLY)
-                os.fsync(folder)
+                is_safe = safe(folder) and is_safe
                 os.close(folder)
-                log.write(json.dumps(["new", number]) + "\n")
+                if is_safe:
+                    log.write(json.dumps(["new", number]) + "\n")
             log.write(json.dumps([which, number]) + "\n")
             log.flush()
 

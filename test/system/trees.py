@@ -19,11 +19,11 @@ def size_of(path):
 
 
 def sources(entries_min=FILES_MIN):
-    """Directories of this machine that hold at least entries_min entries: /usr/include, and parts
-    of /usr/share, none of them huge."""
+    """Directories of this machine that hold at least entries_min entries: /usr/include (if many are
+    wanted), and parts of /usr/share, none of them huge."""
     chosen = []
     entries = 0
-    candidates = ["/usr/include"]
+    candidates = ["/usr/include"] if entries_min >= FILES_MIN else []
     candidates += sorted(os.path.join("/usr/share", name) for name in os.listdir("/usr/share"))
     candidates += ["/usr/lib/python3", "/usr/lib/git-core"]
     for path in candidates:
