@@ -10,6 +10,46 @@ enum { CLASS_FIRST_SHIFT = 12, CLASS_COUNT = 12, POOL_BYTES_MAX = 32 << 20, CLAS
 static _Thread_local struct buf *pool[CLASS_COUNT];
 static _Thread_local uint64_t pool_bytes;
 
+/* Carved from the front; what was carved for a class stays in that class's pool. */
+static _Thread_local struct {
+    uint8_t *memory;
+    uint64_t bytes;
+    uint64_t carved;
+} arena;
+
+void buf_arena_set(uint8_t *memory, uint64_t bytes)
+{
+    assert(!arena.memory && (uintptr_t)memory % BUF_ALIGN == 0);
+    arena.memory = memory;
+    arena.bytes = bytes;
+}
+
+uint8_t *buf_arena(void)
+{
+    return arena.memory;
+}
+
+bool buf_in_arena(const void *data, uint64_t bytes)
+{
+    uint64_t offset = (uint64_t)((const uint8_t *)data - arena.memory);
+    return arena.memory && (const uint8_t *)data >= arena.memory && offset <= arena.bytes &&
+           bytes <= arena.bytes - offset;
+}
+
+/* Room for a buffer, of the arena or of the heap. */
+static uint8_t *room_new(uint32_t bytes)
+{
+    if (bytes <= arena.bytes - arena.carved) {
+        uint8_t *room = arena.memory + arena.carved;
+        arena.carved += bytes;
+        return room;
+    }
+    struct mem_heap *heap = mem_heap_set(NULL); /* pooled: outlives the heap of its user */
+    uint8_t *room = mem_alloc_aligned(bytes, BUF_ALIGN);
+    mem_heap_set(heap);
+    return room;
+}
+
 static uint32_t class_of(uint32_t size)
 {
     uint32_t class = 0;
@@ -30,8 +70,8 @@ struct buf *buf_new(uint32_t size)
     } else {
         struct mem_heap *heap = mem_heap_set(NULL); /* pooled: outlives the heap of its user */
         buf = mem_alloc(sizeof *buf);
-        buf->data = mem_alloc_aligned(room, BUF_ALIGN);
         mem_heap_set(heap);
+        buf->data = room_new(room);
         buf->pool_class = class;
         buf->size = room;
     }
@@ -55,7 +95,8 @@ void buf_put(struct buf *buf)
     assert(buf->refs > 0);
     if (--buf->refs > 0)
         return;
-    if (pool_bytes + buf->size > POOL_BYTES_MAX) {
+    bool keep = buf_in_arena(buf->data, buf->size); /* it has nowhere else to go */
+    if (!keep && pool_bytes + buf->size > POOL_BYTES_MAX) {
         mem_free(buf->data);
         mem_free(buf);
         return;

@@ -24,6 +24,15 @@ struct buf *buf_new(uint32_t size);
 struct buf *buf_get(struct buf *buf);
 void buf_put(struct buf *buf); /* NULL is fine */
 
+/* Let this thread's buffers come from memory (aligned to BUF_ALIGN, never freed) as long as it
+ * lasts: env registers it with the kernel, so that the device reaches it without pinning pages for
+ * each request. Once per thread. */
+void buf_arena_set(uint8_t *memory, uint64_t bytes);
+/* The arena's memory, NULL if there is none. */
+uint8_t *buf_arena(void);
+/* Whether the run lies in this thread's arena. */
+bool buf_in_arena(const void *data, uint64_t bytes);
+
 /* A run inside a buffer. buf may be NULL when bytes is 0. */
 struct buf_slice {
     struct buf *buf;

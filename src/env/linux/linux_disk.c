@@ -21,9 +21,12 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
+
+enum { ARENA_BYTES = 24 << 20 };
 
 struct linux_disk {
     struct disk base;
@@ -88,10 +91,36 @@ static int size_up(struct linux_disk *disk, uint64_t size_bytes, uint32_t flags)
     return 0;
 }
 
+/* Registered memory for buffers: the kernel pins its pages once and not for each direct request.
+ * What is beyond the locked-memory limit, or beyond the arena, goes the ordinary way. */
+static void arena_init(struct linux_reactor *linux_reactor)
+{
+    if (linux_reactor->arena_tried)
+        return;
+    linux_reactor->arena_tried = true;
+    uint8_t *memory = buf_arena(); /* of an earlier reactor of this thread */
+    bool fresh = !memory;
+    if (fresh)
+        memory = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (memory == MAP_FAILED)
+        return;
+    const struct iovec whole = {.iov_base = memory, .iov_len = ARENA_BYTES};
+    if (io_uring_register_buffers(&linux_reactor->ring, &whole, 1) < 0) {
+        if (fresh)
+            munmap(memory, ARENA_BYTES);
+        return;
+    }
+    if (fresh)
+        buf_arena_set(memory, ARENA_BYTES);
+    linux_reactor->arena_registered = true;
+}
+
 int linux_disk_open(struct reactor *reactor, const char *path, uint64_t size_bytes, uint32_t flags,
                     struct disk **ret_disk)
 {
     struct stat stat_before;
+    arena_init(linux_of(reactor));
     if (strlen(path) >= sizeof((struct disk_info *)0)->path)
         return -ENAMETOOLONG;
     int open_flags = O_RDWR | O_CLOEXEC;
@@ -150,13 +179,30 @@ static int memory_perform(const struct linux_disk *disk, const struct disk_io *i
     return result < 0 ? -errno : (int)result;
 }
 
+static void prep_transfer(struct linux_disk *disk, struct io_uring_sqe *sqe,
+                          const struct disk_io *io, uint32_t done_bytes)
+{
+    uint64_t offset = io->offset + done_bytes;
+    uint32_t bytes = io->bytes - done_bytes;
+    uint8_t *data = (uint8_t *)io->data + done_bytes;
+    bool read = io->op == DISK_READ;
+    if (linux_of(disk->base.reactor)->arena_registered && buf_in_arena(data, bytes)) {
+        if (read)
+            io_uring_prep_read_fixed(sqe, disk->fd, data, bytes, offset, 0);
+        else
+            io_uring_prep_write_fixed(sqe, disk->fd, data, bytes, offset, 0);
+    } else if (read) {
+        io_uring_prep_read(sqe, disk->fd, data, bytes, offset);
+    } else {
+        io_uring_prep_write(sqe, disk->fd, data, bytes, offset);
+    }
+}
+
 static void op_submit(struct disk_request *op)
 {
     struct linux_disk *disk = op->disk;
     struct disk_io *io = op->io;
     struct io_uring_sqe *sqe = linux_sqe(linux_of(disk->base.reactor), &op->op);
-    uint64_t offset = io->offset + op->done_bytes;
-    uint32_t bytes = io->bytes - op->done_bytes;
     if (disk->in_memory && op->done_bytes == 0) {
         op->memory_result = memory_perform(disk, io);
         io_uring_prep_nop(sqe);
@@ -165,17 +211,15 @@ static void op_submit(struct disk_request *op)
     int fd = disk->fd;
     switch (io->op) {
     case DISK_READ:
-        io_uring_prep_read(sqe, fd, (uint8_t *)io->data + op->done_bytes, bytes, offset);
-        break;
     case DISK_WRITE:
-        io_uring_prep_write(sqe, fd, (uint8_t *)io->data + op->done_bytes, bytes, offset);
+        prep_transfer(disk, sqe, io, op->done_bytes);
         break;
     case DISK_FLUSH:
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         break;
     case DISK_DISCARD:
-        io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-                                bytes);
+        io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                (off_t)io->offset, io->bytes);
         break;
     }
 }
