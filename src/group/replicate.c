@@ -146,7 +146,7 @@ static void prepare_done(struct rpc_async *async)
         group_commit_advance(group);
         if (member->state == MAP_MEMBER_JOINING)
             member_promote(member);
-        if (behind(group, member))
+        if (behind(group, member) || member->commit_sent_seq < group->commit_seq)
             group_send_soon(group);
         return;
     }
@@ -155,6 +155,7 @@ static void prepare_done(struct rpc_async *async)
     if (status == -ERR_WRONG_EPOCH)
         map_client_poke(group->host->map);
     member->sent_seq = member->held_seq; /* from there again */
+    member->commit_sent_seq = 0;
     member->retry_ns = env_now_ns() + GROUP_RETRY_NS;
     check_silence(group, member);
     retry_at(group, member->retry_ns);
