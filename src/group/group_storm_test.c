@@ -891,7 +891,7 @@ int main(int argc, char **argv)
     bool passed = true;
     log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
     uint64_t from = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : argc > 1 ? 1 : 8;
+    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : argc > 1 ? 1 : 5;
     for (uint64_t seed = from; seed < from + count; seed++)
         passed &= run_seed(seed);
     return passed ? 0 : 1;

@@ -17,7 +17,8 @@ static bool still(const struct group *group, uint32_t epoch)
     return group->epoch == epoch && group_is_primary(group);
 }
 
-/* How far the member's log is ours. */
+/* How far the member's log is ours. What we have applied was committed, so an in-sync member holds
+ * it (I2), whether or not our log and history reach back that far: ours may begin with a scan. */
 static uint64_t common_prefix(const struct group *group, const struct wire_reconcile_rep *reply,
                               struct slice tail)
 {
@@ -28,8 +29,7 @@ static uint64_t common_prefix(const struct group *group, const struct wire_recon
             break;
         memcpy(&held, (const uint8_t *)tail.data + i * sizeof held, sizeof held);
         const struct group_record *ours = log_at(&group->log, held.seq);
-        bool same =
-            ours ? ours->epoch == held.epoch : group_history_has(group, held.seq, held.epoch);
+        bool same = ours ? ours->epoch == held.epoch : held.seq <= group->applied_seq;
         if (held.seq != seq + 1 || !same)
             break;
         seq = held.seq;
@@ -54,10 +54,12 @@ static int reconcile(struct group *group, struct member *member)
     struct wire_reconcile_rep reply;
     struct slice tail;
     if (still(group, epoch) && result == 0 && rpc_reply_body(&call, &reply, sizeof reply, &tail)) {
-        if (reply.applied_seq > group_last(group) || !reply.valid) {
+        uint64_t held_seq = common_prefix(group, &reply, tail);
+        if (reply.applied_seq > group_last(group) || !reply.valid ||
+            held_seq + 1 < group->log.first_seq) {
             result = -ERR_CORRUPT_WIRE;
         } else {
-            member->held_seq = member->sent_seq = common_prefix(group, &reply, tail);
+            member->held_seq = member->sent_seq = held_seq;
             member->commit_sent_seq = 0;
             member->reconciled = true;
             member->progress_ns = env_now_ns();
