@@ -19,7 +19,7 @@ enum {
     GROUP_OVERLAY_LEVELS = 10,
     GROUP_HELD_MAX = 4096,                 /* rows of a RECONCILE reply */
     GROUP_JOIN_LAG_BYTES_MAX = 128 << 20,  /* log kept for a joining member; then it starts over */
-    GROUP_MEMBER_RESERVE_BYTES = 96 << 20, /* a member with less room takes no new data */
+    GROUP_MEMBER_RESERVE_BYTES = 32 << 20, /* a member with less room takes no new data */
 };
 #define GROUP_PREPARE_TIMEOUT_NS (2500 * NS_PER_MS)
 #define GROUP_SILENCE_NS         (2 * NS_PER_S) /* a member this long without progress is dropped */
