@@ -185,6 +185,8 @@ may_yield must_check int client_create(struct client *client, const struct clien
 uint64_t client_file_ino(const struct client_file *file);
 /* The newest attributes known, without asking. */
 void client_file_attr(const struct client_file *file, struct wire_attr *ret_attr);
+/* Is this the only open file of its inode here? */
+bool client_file_only(const struct client_file *file);
 /* What close(2) has to wait for. */
 may_yield must_check int client_flush(struct client_file *file);
 /* Consumes file, whatever the result. */
@@ -208,6 +210,8 @@ void client_data_copy(const struct client_data *data, void *out);
 /* All of data (<= CLIENT_IO_MAX; borrowed) or an error. -EFBIG, -ENOSPC. */
 may_yield must_check int client_write(struct client_file *file, uint64_t offset,
                                       struct buf_slice data);
+/* The same at the end of the file, wherever other clients have moved it meanwhile: O_APPEND. */
+may_yield must_check int client_append(struct client_file *file, struct buf_slice data);
 /* Everything acknowledged so far, of this file, is durable when it returns 0. */
 may_yield must_check int client_fsync(struct client_file *file);
 /* The same for a directory's entries and attributes, or any inode's attributes. */

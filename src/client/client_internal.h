@@ -128,6 +128,7 @@ struct client_inode {
     struct client *client;
     uint64_t ino;
     uint32_t refs; /* files, and fibers at work */
+    uint32_t files;
     struct wire_attr attr;
     uint64_t attr_at_ns;          /* when attr was the truth */
     struct fiber_mutex meta_lock; /* one of: lazy update, truncate, setattr, spill */

@@ -163,6 +163,40 @@ static void spill(void **state)
     fake_free();
 }
 
+static void append_body(void)
+{
+    struct client *client = fake_client(&options);
+    struct client_file *file = create(client, "log");
+    uint64_t ino = client_file_ino(file);
+    static uint8_t bytes[20000];
+    struct buf *buf = buf_new(1000);
+    for (uint32_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i / 1000 + 1);
+    for (uint32_t i = 0; i < 20; i++) {
+        if (i % 4 == 3) { /* another client was faster: we do not know the end */
+            memset(fake.data[ino] + fake.inodes[ino].size, (int)i + 1, 1000);
+            fake.inodes[ino].size += 1000;
+            fake.inodes[ino].change++;
+            if (fake.inodes[ino].size > META_INLINE_MAX)
+                fake.inodes[ino].flags = 0;
+            continue;
+        }
+        memset(buf->data, (int)i + 1, 1000);
+        CHECK(client_append(file, (struct buf_slice){buf, 0, 1000}) == 0);
+    }
+    buf_put(buf);
+    fiber_sleep(2 * NS_PER_S);
+    CHECK(read_is(file, 0, 30000, bytes, sizeof bytes));
+    CHECK(client_release(file) == 0);
+}
+
+static void append(void **state)
+{
+    fake_start(13);
+    fake_run(append_body);
+    fake_free();
+}
+
 /* ---- large files ------------------------------------------------------------------------- */
 
 static void large_file_body(void)
@@ -665,6 +699,7 @@ int main(void)
         cmocka_unit_test(split_checksums_fragments),
         cmocka_unit_test(small_file),
         cmocka_unit_test(spill),
+        cmocka_unit_test(append),
         cmocka_unit_test(large_file),
         cmocka_unit_test(lazy_mtime),
         cmocka_unit_test(exactly_once),

@@ -241,7 +241,10 @@ static int set_size(const struct question *q, struct wire_attr *attr)
 {
     if (q->type == RPC_TRUNCATE && q->req->size < attr->size)
         memset(fake.data[attr->ino] + q->req->size, 0, attr->size - q->req->size);
-    attr->size = q->type == RPC_GROW ? MAX(attr->size, q->req->size) : q->req->size;
+    if (q->req->flags & META_APPEND)
+        attr->size += q->req->size;
+    else
+        attr->size = q->type == RPC_GROW ? MAX(attr->size, q->req->size) : q->req->size;
     assert(attr->size <= FAKE_DATA_BYTES);
     if (q->type == RPC_GROW)
         attr->mtime_ns = q->req->mtime_ns;
@@ -258,8 +261,11 @@ static int inline_io(const struct question *q, struct answer *a, struct wire_att
         writer_put(&a->writer, fake.data[attr->ino], attr->size);
         return 0;
     }
-    memcpy(fake.data[attr->ino] + q->req->offset, q->value.data, q->value.bytes);
-    attr->size = MAX(attr->size, q->req->offset + q->value.bytes);
+    uint64_t offset = q->req->flags & META_APPEND ? attr->size : q->req->offset;
+    if (offset + q->value.bytes > META_INLINE_MAX)
+        return -ERR_NOT_INLINE;
+    memcpy(fake.data[attr->ino] + offset, q->value.data, q->value.bytes);
+    attr->size = MAX(attr->size, offset + q->value.bytes);
     return 0;
 }
 

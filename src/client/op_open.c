@@ -28,12 +28,18 @@ struct client_file *client_file_new(struct client_inode *inode, const struct met
     file_place(file, answer);
     list_push_back(&file->client->files, &file->link);
     file->client->stats.open_files++;
+    inode->files++;
     return file;
 }
 
 uint64_t client_file_ino(const struct client_file *file)
 {
     return file->inode->ino;
+}
+
+bool client_file_only(const struct client_file *file)
+{
+    return file->inode->files == 1;
 }
 
 void client_file_attr(const struct client_file *file, struct wire_attr *ret_attr)
@@ -86,6 +92,7 @@ int client_release(struct client_file *file)
         .req = {.ino = inode->ino, .open_id = file->open_id},
     };
     client->stats.open_files--;
+    inode->files--;
     mem_free(file);
     int released = meta_call_plain(client, NULL, &meta);
     client_inode_put(inode);

@@ -9,12 +9,13 @@
 #include "base/assert.h"
 
 /* 0, or -ERR_NOT_INLINE. */
-static int write_inline(struct client_inode *inode, uint64_t offset, struct slice data)
+static int write_inline(struct client_inode *inode, uint64_t offset, struct slice data,
+                        uint32_t flags)
 {
     assert(offset + data.bytes <= META_INLINE_MAX);
     struct meta_call meta = {
         .type = RPC_INLINE_WRITE,
-        .req = {.ino = inode->ino, .offset = offset},
+        .req = {.ino = inode->ino, .offset = offset, .flags = flags},
         .value = data,
     };
     struct wire_attr attr;
@@ -46,14 +47,15 @@ static void write_size_fiber(void *arg)
     gather_done(size->gather, client_inode_grow(size->inode, size->size));
 }
 
-static int write_objects(struct client_inode *inode, uint64_t offset, struct buf_slice data)
+/* grows: the size may have to follow. */
+static int write_objects(struct client_inode *inode, uint64_t offset, struct buf_slice data,
+                         bool grows)
 {
     struct split_piece pieces[SPLIT_PIECES_MAX];
     struct write_piece writes[SPLIT_PIECES_MAX];
     struct gather gather;
     uint32_t count = split_range(offset, data.bytes, pieces);
     uint64_t end = offset + data.bytes;
-    bool grows = end > inode->attr.size || !client_inode_fresh(inode); /* I6 */
     struct write_size size = {&gather, inode, end};
     assert(count > 0);
     gather_init(&gather);
@@ -94,7 +96,8 @@ static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_s
     uint64_t end = offset + data.bytes;
     if (client_inode_inline(inode)) {
         if (end <= META_INLINE_MAX) {
-            int result = write_inline(inode, offset, slice_of(buf_slice_data(&data), data.bytes));
+            int result =
+                write_inline(inode, offset, slice_of(buf_slice_data(&data), data.bytes), 0);
             if (result != -ERR_NOT_INLINE)
                 return result;
             result = client_inode_refresh(inode);
@@ -108,7 +111,8 @@ static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_s
                 return result;
         }
     }
-    return write_objects(inode, offset, data);
+    bool grows = end > inode->attr.size || !client_inode_fresh(inode); /* I6 */
+    return write_objects(inode, offset, data, grows);
 }
 
 int client_write(struct client_file *file, uint64_t offset, struct buf_slice data)
@@ -127,6 +131,54 @@ int client_write(struct client_file *file, uint64_t offset, struct buf_slice dat
     return result;
 }
 
+/* ---- append ------------------------------------------------------------------------------ */
+
+/* The end is taken first, then written: two clients never get the same place. If we fail in
+ * between, the place stays zeroes. */
+static int append_inode(struct client_inode *inode, struct buf_slice data)
+{
+    struct slice bytes = slice_of(buf_slice_data(&data), data.bytes);
+    if (client_inode_inline(inode) && data.bytes <= META_INLINE_MAX) {
+        int result = write_inline(inode, 0, bytes, META_APPEND);
+        if (result != -ERR_NOT_INLINE)
+            return result;
+    }
+    struct meta_call meta = {
+        .type = RPC_GROW,
+        .req =
+            {
+                .ino = inode->ino,
+                .size = data.bytes,
+                .mtime_ns = (int64_t)env_wall_ns(),
+                .flags = META_APPEND,
+            },
+    };
+    struct wire_attr attr;
+    int result = meta_call_attr(inode->client, NULL, &meta, &attr);
+    if (result == 0 && attr.size < data.bytes)
+        result = -ERR_CORRUPT_WIRE;
+    if (result < 0)
+        return result;
+    uint64_t offset = attr.size - data.bytes;
+    if (attr.flags & ATTR_INLINE) /* it was cut short after the first try */
+        return write_inline(inode, offset, bytes, 0);
+    return write_objects(inode, offset, data, false);
+}
+
+int client_append(struct client_file *file, struct buf_slice data)
+{
+    if (data.bytes > CLIENT_IO_MAX)
+        return -EINVAL;
+    if (data.bytes == 0)
+        return 0;
+    struct client_inode *inode = client_inode_get(file->inode);
+    int result = append_inode(inode, data);
+    if (result == 0)
+        inode->client->stats.write_bytes += data.bytes;
+    client_inode_put(inode);
+    return result;
+}
+
 /* ---- fallocate --------------------------------------------------------------------------- */
 
 static int punch_inline(struct client_inode *inode, uint64_t offset, uint64_t end)
@@ -135,7 +187,7 @@ static int punch_inline(struct client_inode *inode, uint64_t offset, uint64_t en
     uint64_t stop = MIN(end, inode->attr.size);
     if (stop <= offset)
         return 0;
-    return write_inline(inode, offset, slice_of(zeroes, stop - offset));
+    return write_inline(inode, offset, slice_of(zeroes, stop - offset), 0);
 }
 
 static int punch_object(struct client_inode *inode, const struct split_piece *piece)

@@ -72,6 +72,7 @@ enum wire_meta_flags {
     META_XATTR_CREATE = 128,
     META_XATTR_REPLACE = 256,
     META_RETRY = 512, /* this may be a repetition: look the result up first */
+    META_APPEND = 1024, /* INLINE_WRITE, GROW: at the end, wherever that is */
 };
 
 /* One request layout for all metadata verbs. Fields that a verb does not name below are 0.
@@ -110,6 +111,9 @@ enum wire_meta_flags {
  * INLINE_WRITE and INLINE_READ answer -ERR_NOT_INLINE once the file has moved to objects. The
  * client asks for the move with GROW(size > META_INLINE_MAX) before its first object write; the
  * server writes inline data to object 0 and then clears ATTR_INLINE.
+ * With META_APPEND, INLINE_WRITE ignores offset and writes at the end (-ERR_NOT_INLINE also if that
+ * would not fit), and GROW adds size bytes to the file: the caller owns the last size bytes below
+ * the size answered, and writes them then. A repetition is answered with the size of the first time.
  * The mutating verbs (all but LOOKUP, GETATTR, READLINK, OPEN, RELEASE, READDIR, GETXATTR,
  * LISTXATTR, STATFS, INLINE_READ, SYNC) happen exactly once per (session, slot, slot_seq). */
 struct wire_meta_req {

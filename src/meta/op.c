@@ -127,7 +127,8 @@ static int reply_again(struct meta_op *op, const struct disk_request *done)
     if (meta_group_of_ino(op->service, ino, &group) == 0 && group == op->mg->id) {
         if (op->req->flags & META_OPEN)
             op->rep.open_id = meta_open_add(op->mg, op->req->session, ino, op->req->open_id);
-        if (op_inode(op, ino, &row) == 0)
+        bool place = op->req->flags & META_APPEND; /* the size says where: that of then counts */
+        if (!place && op_inode(op, ino, &row) == 0)
             op_reply_attr(op, ino, &row);
     }
     return 0;

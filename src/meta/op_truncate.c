@@ -100,9 +100,14 @@ int op_grow(struct meta_op *op, struct meta_txn *txn)
     int result = txn_inode(txn, op->req->ino, &inode);
     if (result == 0)
         result = check_file(&inode->row);
-    if (result == 0 && op->req->size > inode->row.size)
-        result = op_resize(op, txn, inode, op->req->size);
-    else if (result == 0 && op->req->size > META_INLINE_MAX && (inode->row.flags & ATTR_INLINE))
+    if (result < 0)
+        return result;
+    uint64_t size = op->req->size;
+    if (op->req->flags & META_APPEND)
+        size = size > META_FILE_SIZE_MAX ? size : inode->row.size + size;
+    if (size > inode->row.size)
+        result = op_resize(op, txn, inode, size);
+    else if (size > META_INLINE_MAX && (inode->row.flags & ATTR_INLINE))
         result = op_spill(op, txn, inode);
     if (result < 0)
         return result;
@@ -128,15 +133,20 @@ int op_inline_read(struct meta_op *op)
 
 int op_inline_write(struct meta_op *op, struct meta_txn *txn)
 {
-    uint64_t offset = op->req->offset, end = offset + op->value.bytes;
+    bool append = op->req->flags & META_APPEND;
+    uint64_t offset = append ? 0 : op->req->offset;
     uint8_t data[META_INLINE_MAX];
     struct txn_inode *inode;
-    if (offset > META_INLINE_MAX || end > META_INLINE_MAX)
-        return -EFBIG;
+    if (offset > META_INLINE_MAX || offset + op->value.bytes > META_INLINE_MAX)
+        return append ? -ERR_NOT_INLINE : -EFBIG;
     int result = txn_inode(txn, op->req->ino, &inode);
     if (result == 0)
         result = check_file(&inode->row);
     if (result == 0 && !(inode->row.flags & ATTR_INLINE))
+        result = -ERR_NOT_INLINE;
+    if (result == 0 && append)
+        offset = inode->row.size;
+    if (result == 0 && offset + op->value.bytes > META_INLINE_MAX)
         result = -ERR_NOT_INLINE;
     if (result == 0)
         result = op_inline_load(txn, inode, data);
@@ -144,7 +154,7 @@ int op_inline_write(struct meta_op *op, struct meta_txn *txn)
         return result;
     if (op->value.bytes > 0)
         memcpy(data + offset, op->value.data, op->value.bytes);
-    inode->row.size = MAX(inode->row.size, end);
+    inode->row.size = MAX(inode->row.size, offset + op->value.bytes);
     op_inline_store(txn, inode, data, (uint32_t)inode->row.size);
     inode->row.mtime_ns = op->now_ns;
     op_touch(op, inode);

@@ -21,7 +21,10 @@
  * I5. A signal does not disturb a request that is answered soon, as on a local file system; one
  *     that only asks and waits for servers longer than INTERRUPT_WAIT_NS is answered with EINTR,
  *     so that a stuck program can be stopped. One that changes something is waited for.
- * I6. Pages are kept over an open only if the file has not changed since the last one here
+ * I6. An open tells the kernel to ask for the attributes again if it was told others before, and an
+ *     open of a file that has lost its last name meanwhile is refused with ESTALE: the kernel then
+ *     looks the name up again. So an open sees what was closed before, whatever is still believed.
+ * I7. Pages are kept over an open only if the file has not changed since the last one here
  *     (close-to-open); names and attributes are believed for the timeouts.
  *
  * Limits. FUSE_REQUESTS_MAX requests at once; then reading pauses, and the kernel's own limits

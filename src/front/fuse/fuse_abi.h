@@ -267,6 +267,15 @@ struct fuse_init_out {
 };
 FORMAT_SIZE(struct fuse_init_out, 64);
 
+/* A reply with request 0 and a notification code in place of the error. off < 0: attributes only.
+ */
+struct fuse_notify_inval_inode_out {
+    uint64_t ino;
+    int64_t off;
+    int64_t len;
+};
+FORMAT_SIZE(struct fuse_notify_inval_inode_out, 24);
+
 /* The name follows, without a zero, padded to 8 bytes. */
 struct fuse_dirent {
     uint64_t ino;

@@ -47,7 +47,7 @@ uint64_t fuse_handle_add(struct fuse_handles *handles, struct client_file *file)
 struct client_file *fuse_handle_find(const struct fuse_handles *handles, uint64_t fh);
 struct client_file *fuse_handle_remove(struct fuse_handles *handles, uint64_t fh);
 
-/* What change number the kernel's pages of a file belong to, as far as remembered. */
+/* Which state of an inode something belongs to, as far as remembered. */
 struct fuse_seen {
     uint64_t ino;
     uint64_t change;
@@ -57,7 +57,8 @@ struct fuse_front {
     struct client *client;
     struct fuse_options options;
     struct fuse_handles handles;
-    struct fuse_seen seen[FUSE_SEEN_COUNT];
+    struct fuse_seen pages[FUSE_SEEN_COUNT]; /* the pages that the kernel may have of a file */
+    struct fuse_seen attrs[FUSE_SEEN_COUNT]; /* the attributes it was told last */
     uint32_t readers;
     uint32_t requests;
     int result;
@@ -102,10 +103,16 @@ may_yield int fuse_reply_error(struct fuse_request *request, int error);
 may_yield int fuse_reply_data(struct fuse_request *request, const struct client_data *data);
 may_yield int fuse_reply_entry(struct fuse_request *request, const struct wire_attr *attr);
 void fuse_attr_encode(const struct wire_attr *attr, struct fuse_attr *ret_attr);
-void fuse_entry_encode(const struct fuse_front *front, const struct wire_attr *attr,
+/* For a reply: it is remembered what the kernel is told. */
+void fuse_entry_encode(struct fuse_front *front, const struct wire_attr *attr,
                        struct fuse_entry_out *ret_entry);
-void fuse_attr_out_encode(const struct fuse_front *front, const struct wire_attr *attr,
+void fuse_attr_out_encode(struct fuse_front *front, const struct wire_attr *attr,
                           struct fuse_attr_out *ret_attr);
+
+/* Note that something belongs to this state of the inode. True if it did before. */
+bool fuse_seen_set(struct fuse_seen *table, const struct wire_attr *attr);
+/* Have the kernel ask for the attributes of an inode when it needs them next. */
+may_yield void fuse_forget_attr(struct fuse_request *request, uint64_t ino);
 
 /* Handlers: answer and return 0, or return a negative error, which is then the answer;
  * FUSE_NO_REPLY: there is none. */

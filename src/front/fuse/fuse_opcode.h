@@ -50,6 +50,10 @@ enum fuse_opcode {
     FUSE_OPCODE_MAX = 63,
 };
 
+enum fuse_notify_code {
+    FUSE_NOTIFY_INVAL_INODE = 2,
+};
+
 /* INIT */
 #define FUSE_ASYNC_READ         (1u << 0)
 #define FUSE_ATOMIC_O_TRUNC     (1u << 3)
@@ -78,6 +82,7 @@ enum fuse_opcode {
 #define FOPEN_KEEP_CACHE             (1u << 1) /* fuse_open_out.open_flags */
 #define FOPEN_PARALLEL_DIRECT_WRITES (1u << 6)
 #define FUSE_OPEN_KILL_SUIDGID       (1u << 0) /* fuse_open_in.open_flags */
+#define FUSE_WRITE_CACHE             (1u << 0) /* fuse_write_in.write_flags: a page is written back */
 #define FUSE_WRITE_KILL_SUIDGID      (1u << 2) /* fuse_write_in.write_flags */
 
 /* Ioctl on a newly opened device: join the connection of the device whose descriptor is given. */

@@ -24,6 +24,7 @@ struct test_device {
     uint8_t reply[2 << 20];
     size_t reply_bytes;
     uint32_t replies;
+    uint32_t notes; /* messages that answer nothing */
     int64_t result;
 };
 
@@ -32,6 +33,12 @@ static struct fuse_front front;
 
 static int64_t test_writev(struct fuse_device *self, const struct iovec *parts, int count)
 {
+    struct fuse_out_header head;
+    memcpy(&head, parts[0].iov_base, sizeof head);
+    if (head.unique == 0) {
+        device.notes++;
+        return head.len;
+    }
     device.replies++;
     device.reply_bytes = 0;
     for (int i = 0; i < count; i++) {
@@ -257,6 +264,17 @@ static void file_body(void)
     reply_copy(&again, sizeof again);
     CHECK(again.open_flags & FOPEN_KEEP_CACHE);
     CHECK(opened.fh != file.open.fh && fake.opens == 3);
+    /* another client changed it: the kernel's attributes and pages are old; then not again */
+    fake.inodes[file.entry.nodeid].change++;
+    uint32_t notes = device.notes;
+    struct created third = file, fourth = file;
+    CHECK(serve(&(struct call){FUSE_OPEN, file.entry.nodeid, {OF(open)}}) == 0);
+    reply_copy(&third.open, sizeof third.open);
+    CHECK(device.notes == notes + 1 && !(third.open.open_flags & FOPEN_KEEP_CACHE));
+    CHECK(serve(&(struct call){FUSE_OPEN, file.entry.nodeid, {OF(open)}}) == 0);
+    reply_copy(&fourth.open, sizeof fourth.open);
+    CHECK(device.notes == notes + 1 && (fourth.open.open_flags & FOPEN_KEEP_CACHE));
+    CHECK(release(&third) == 0 && release(&fourth) == 0);
     CHECK(release(&file) == 0);
     CHECK(release(&file) == -EBADF); /* a handle is valid once */
     CHECK(!read_file(&file, 0, 10, "", 0));
@@ -270,6 +288,10 @@ static void file_body(void)
     CHECK(serve(&(struct call){FUSE_OPEN, file.entry.nodeid, {OF(open)}}) == 0);
     CHECK(fake.opens == 0);
     device.result = 0;
+    /* replaced by another client: look the name up again */
+    fake.inodes[file.entry.nodeid].nlink = 0;
+    CHECK(serve(&(struct call){FUSE_OPEN, file.entry.nodeid, {OF(open)}}) == -ESTALE);
+    CHECK(fake.opens == 0);
 }
 
 static void names_body(void)

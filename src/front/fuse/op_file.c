@@ -66,16 +66,6 @@ static struct client_file *file_of(const struct fuse_request *request, uint64_t 
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-/* May the kernel keep the pages it has of the file? Yes, if nothing has changed since the file was
- * opened here before: pages are read only while it is open, so they are as new as that. */
-static bool pages_current(struct fuse_front *front, const struct wire_attr *attr)
-{
-    struct fuse_seen *seen = &front->seen[hash_u64(attr->ino) % FUSE_SEEN_COUNT];
-    bool same = seen->ino == attr->ino && seen->change == attr->change;
-    *seen = (struct fuse_seen){attr->ino, attr->change};
-    return same;
-}
-
 static void open_encode(struct fuse_front *front, struct client_file *file,
                         const struct wire_attr *attr, struct fuse_open_out *ret_open)
 {
@@ -83,7 +73,9 @@ static void open_encode(struct fuse_front *front, struct client_file *file,
         .fh = fuse_handle_add(&front->handles, file),
         .open_flags = FOPEN_PARALLEL_DIRECT_WRITES,
     };
-    if (pages_current(front, attr))
+    /* May the kernel keep the pages it has? Yes, if nothing has changed since the file was opened
+     * here before: pages are read only while it is open, so they are as new as that. */
+    if (fuse_seen_set(front->pages, attr))
         ret_open->open_flags |= FOPEN_KEEP_CACHE;
 }
 
@@ -108,6 +100,15 @@ static int open_undo(struct fuse_request *request, uint64_t fh, int result)
     return result;
 }
 
+/* A file without names that was not open here: the kernel went by a name that it believed, and that
+ * means another file by now. Told so, it looks the name up again, and opens that one. */
+static bool replaced(const struct client_file *file)
+{
+    struct wire_attr attr;
+    client_file_attr(file, &attr);
+    return attr.nlink == 0 && client_file_only(file);
+}
+
 int fuse_op_open(struct fuse_request *request)
 {
     struct fuse_open_in in;
@@ -117,7 +118,9 @@ int fuse_op_open(struct fuse_request *request)
         result = client_open(request->front->client, &request->cred, request->head.nodeid, &file);
     if (result < 0)
         return result;
-    if (request->replied) /* interrupted: truncating is no longer wanted */
+    if (replaced(file))
+        result = -ESTALE;
+    else if (request->replied) /* interrupted: truncating is no longer wanted */
         result = -ERR_CANCELED;
     else if (in.flags & O_TRUNC)
         result = open_truncate(request, file, in.open_flags);
@@ -128,6 +131,8 @@ int fuse_op_open(struct fuse_request *request)
     struct wire_attr attr;
     struct fuse_open_out out;
     client_file_attr(file, &attr);
+    if (!fuse_seen_set(request->front->attrs, &attr))
+        fuse_forget_attr(request, attr.ino);
     open_encode(request->front, file, &attr, &out);
     result = fuse_reply(request, &out, sizeof out);
     return result < 0 ? open_undo(request, out.fh, result) : 0;
@@ -228,7 +233,10 @@ int fuse_op_write(struct fuse_request *request)
     if (result < 0)
         return result;
     struct buf_slice data = {request->buf, (uint32_t)(bytes - request->buf->data), in.size};
-    result = client_write(file, in.offset, data);
+    if ((in.flags & O_APPEND) && !(in.write_flags & FUSE_WRITE_CACHE)) /* not from a mapping */
+        result = client_append(file, data);
+    else
+        result = client_write(file, in.offset, data);
     if (result < 0)
         return result;
     struct fuse_write_out out = {.size = in.size};

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/hash.h"
 #include "base/log.h"
 
 static int op_nothing(struct fuse_request *request)
@@ -165,6 +166,20 @@ int fuse_reply_entry(struct fuse_request *request, const struct wire_attr *attr)
     return fuse_reply(request, &entry, sizeof entry);
 }
 
+void fuse_forget_attr(struct fuse_request *request, uint64_t ino)
+{
+    struct fuse_notify_inval_inode_out what = {.ino = ino, .off = -1}; /* no pages */
+    struct fuse_out_header head = {
+        .len = sizeof head + sizeof what,
+        .error = FUSE_NOTIFY_INVAL_INODE,
+    };
+    struct iovec parts[2] = {{&head, sizeof head}, {&what, sizeof what}};
+    int64_t sent = request->device->writev(request->device, parts, 2);
+    if (sent < 0 && sent != -ENOENT) /* ENOENT: the kernel does not know the inode */
+        log_debug("fuse-notify", "ino=%llx error=%s", (unsigned long long)ino,
+                  error_name((int)sent));
+}
+
 /* ---- encoding ---------------------------------------------------------------------------- */
 
 static void time_encode(int64_t ns, uint64_t *ret_seconds, uint32_t *ret_ns)
@@ -197,7 +212,15 @@ void fuse_attr_encode(const struct wire_attr *attr, struct fuse_attr *ret_attr)
     time_encode(attr->ctime_ns, &ret_attr->ctime, &ret_attr->ctimensec);
 }
 
-void fuse_entry_encode(const struct fuse_front *front, const struct wire_attr *attr,
+bool fuse_seen_set(struct fuse_seen *table, const struct wire_attr *attr)
+{
+    struct fuse_seen *seen = &table[hash_u64(attr->ino) % FUSE_SEEN_COUNT];
+    bool same = seen->ino == attr->ino && seen->change == attr->change;
+    *seen = (struct fuse_seen){attr->ino, attr->change};
+    return same;
+}
+
+void fuse_entry_encode(struct fuse_front *front, const struct wire_attr *attr,
                        struct fuse_entry_out *ret_entry)
 {
     *ret_entry = (struct fuse_entry_out){.nodeid = attr->ino};
@@ -206,13 +229,15 @@ void fuse_entry_encode(const struct fuse_front *front, const struct wire_attr *a
     time_encode((int64_t)front->options.attr_timeout_ns, &ret_entry->attr_valid,
                 &ret_entry->attr_valid_nsec);
     fuse_attr_encode(attr, &ret_entry->attr);
+    (void)fuse_seen_set(front->attrs, attr);
 }
 
-void fuse_attr_out_encode(const struct fuse_front *front, const struct wire_attr *attr,
+void fuse_attr_out_encode(struct fuse_front *front, const struct wire_attr *attr,
                           struct fuse_attr_out *ret_attr)
 {
     *ret_attr = (struct fuse_attr_out){0};
     time_encode((int64_t)front->options.attr_timeout_ns, &ret_attr->attr_valid,
                 &ret_attr->attr_valid_nsec);
     fuse_attr_encode(attr, &ret_attr->attr);
+    (void)fuse_seen_set(front->attrs, attr);
 }
