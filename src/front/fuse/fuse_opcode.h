@@ -79,6 +79,7 @@ enum fuse_notify_code {
 #define FATTR_MTIME_NOW    (1u << 8)
 #define FATTR_KILL_SUIDGID (1u << 11)
 
+#define FOPEN_DIRECT_IO              (1u << 0)
 #define FOPEN_KEEP_CACHE             (1u << 1) /* fuse_open_out.open_flags */
 #define FOPEN_PARALLEL_DIRECT_WRITES (1u << 6)
 #define FUSE_OPEN_KILL_SUIDGID       (1u << 0) /* fuse_open_in.open_flags */

@@ -66,17 +66,23 @@ static struct client_file *file_of(const struct fuse_request *request, uint64_t 
 
 /* ---- opening ----------------------------------------------------------------------------- */
 
-static void open_encode(struct fuse_front *front, struct client_file *file,
-                        const struct wire_attr *attr, struct fuse_open_out *ret_open)
+static void open_encode(struct fuse_front *front, struct client_file *file, uint32_t flags,
+                        struct fuse_open_out *ret_open)
 {
+    struct wire_attr attr;
+    client_file_attr(file, &attr);
     *ret_open = (struct fuse_open_out){
         .fh = fuse_handle_add(&front->handles, file),
         .open_flags = FOPEN_PARALLEL_DIRECT_WRITES,
     };
     /* May the kernel keep the pages it has? Yes, if nothing has changed since the file was opened
      * here before: pages are read only while it is open, so they are as new as that. */
-    if (fuse_seen_set(front->pages, attr))
+    if (fuse_seen_set(front->pages, &attr))
         ret_open->open_flags |= FOPEN_KEEP_CACHE;
+    /* Where appended bytes go is known only afterwards: they cannot be in pages before, and each
+     * write has to come in one piece. */
+    if (flags & O_APPEND)
+        ret_open->open_flags |= FOPEN_DIRECT_IO;
 }
 
 /* O_TRUNC. The kernel's FUSE_OPEN_KILL_SUIDGID comes along. */
@@ -133,7 +139,7 @@ int fuse_op_open(struct fuse_request *request)
     client_file_attr(file, &attr);
     if (!fuse_seen_set(request->front->attrs, &attr))
         fuse_forget_attr(request, attr.ino);
-    open_encode(request->front, file, &attr, &out);
+    open_encode(request->front, file, in.flags, &out);
     result = fuse_reply(request, &out, sizeof out);
     return result < 0 ? open_undo(request, out.fh, result) : 0;
 }
@@ -165,7 +171,7 @@ int fuse_op_create(struct fuse_request *request)
     }
     client_file_attr(file, &attr);
     fuse_entry_encode(request->front, &attr, &out.entry);
-    open_encode(request->front, file, &attr, &out.open);
+    open_encode(request->front, file, in.flags, &out.open);
     result = fuse_reply(request, &out, sizeof out);
     return result < 0 ? open_undo(request, out.open.fh, result) : 0;
 }
