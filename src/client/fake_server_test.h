@@ -55,7 +55,7 @@ struct fake {
     uint32_t wrong_crcs;                /* of OBJ_WRITE */
     uint32_t flip_reads;                /* so many OBJ_READ replies get a flipped bit */
     uint32_t suspects;                  /* reported by the client */
-    uint64_t next_open_id;
+    uint64_t open_ids[256];             /* registered now; 0: free */
     uint64_t xattr_ino;
     char xattr_name[64];
     char xattr_value[64];

@@ -87,7 +87,7 @@ int meta_call(struct client *client, const struct client_cred *cred, struct meta
     uint32_t tail_bytes = pack_tail(meta, cred, room);
     struct client_slot *slot = NULL;
     meta->req.session = client->session;
-    if (meta->req.flags & META_OPEN)
+    if ((meta->req.flags & META_OPEN) && !meta->req.open_id)
         meta->req.open_id = ++client->open_ids;
     if (is_mutating(meta->type)) {
         slot = slot_take(client);

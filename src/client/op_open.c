@@ -124,31 +124,17 @@ static bool needs_reassert(const struct client_file *file)
                     node->incarnation != file->incarnation);
 }
 
-static void release_registration(const struct client_file *file)
-{
-    struct meta_call meta = {
-        .type = RPC_RELEASE,
-        .req = {.ino = file->inode->ino, .open_id = file->open_id},
-    };
-    int result = meta_call_plain(file->client, NULL, &meta);
-    if (result < 0)
-        log_debug("client-release", "ino=%llx error=%s", (unsigned long long)file->inode->ino,
-                  error_name(result));
-}
-
 static void reassert_one(struct client_file *file)
 {
     assert(!file->reasserting);
     file->reasserting = true;
     file->lost = false;
-    struct meta_call meta = {.type = RPC_OPEN,
-                             .req = {.ino = file->inode->ino, .flags = META_OPEN}};
+    struct meta_call meta = {
+        .type = RPC_OPEN,
+        .req = {.ino = file->inode->ino, .flags = META_OPEN, .open_id = file->open_id},
+    };
     int result = meta_call(file->client, NULL, &meta);
     meta_call_fini(&meta);
-    bool twice = file->primary == meta.call.answered_by_node &&
-                 file->incarnation == meta.call.answered_by_incarnation;
-    if (result == 0 && twice)
-        release_registration(file); /* it had kept the first one after all */
     if (result == 0)
         file_place(file, &meta);
     else
