@@ -30,6 +30,7 @@ enum {
 };
 #define DISK_BYTES  (2 * GIB)
 #define DEADLINE_NS (120 * NS_PER_S)
+#define NOTICE_NS   (5 * NS_PER_S)
 
 struct world;
 
@@ -47,6 +48,7 @@ struct member {
     struct group_host *host;
     struct map_server *server;
     struct map_client *map;
+    struct map_lease *lease;
 };
 
 struct world {
@@ -62,6 +64,7 @@ struct world {
     uint8_t *noise;
     uint32_t running;
     uint32_t round;
+    bool blackout; /* asked for; taken back when all nodes are back */
     const char *wrong;
     int error;
     bool done;
@@ -168,9 +171,8 @@ static void member_main(void *arg)
     for (uint32_t i = 0; i < NODES; i++)
         map_node_addr(&world->nodes[i], &seeds[i]);
     member->map = map_client_start(member->rpc, seeds, NODES, map_changed, member);
-    struct map_lease *lease =
-        map_lease_start(member->rpc, member->map, member->id, &lease_ops, member);
-    group_host_start(member->host, member->map, lease);
+    member->lease = map_lease_start(member->rpc, member->map, member->id, &lease_ops, member);
+    group_host_start(member->host, member->map, member->lease);
     data_service_start(member->data, member->rpc, member->host);
     result = rpc_listen(member->rpc, &seeds[member->id - 1]);
     assert(result == 0);
@@ -178,6 +180,7 @@ static void member_main(void *arg)
 
 static void member_start(struct member *member)
 {
+    member->lease = NULL;
     reactor_spawn(sim_node_reactor(member->sim_node), "main", member_main, member);
 }
 
@@ -304,7 +307,7 @@ static void worker_fiber(void *arg)
     const struct worker *worker = arg;
     struct world *world = worker->world;
     for (uint32_t i = 0; i < STEPS && !world->wrong; i++) {
-        fiber_sleep(random_below(&world->random, 40) * NS_PER_MS);
+        fiber_sleep(random_below(&world->random, 150) * NS_PER_MS);
         uint64_t at = worker->from + random_below(&world->random, SPAN);
         uint32_t max = random_chance(&world->random, 1, 4) ? DATA_IO_MAX : 20000;
         uint64_t count = 1 + random_below(&world->random, max);
@@ -391,6 +394,19 @@ static void churn_fiber(void *arg)
     }
     await_sync(world);
     check_file(world);
+    /* what was synced survives the loss of power everywhere */
+    for (uint32_t i = 0; i < FILE_BYTES / OBJECT_BYTES; i++) {
+        const struct data_request request = {.type = RPC_OBJ_SYNC, .ino = INO, .index = i};
+        check(world,
+              data_call(world->rpc, world->map, &request, (struct buf_slice){0},
+                        env_now_ns() + DEADLINE_NS),
+              "sync");
+    }
+    world->blackout = true;
+    while (world->blackout)
+        fiber_sleep(10 * NS_PER_MS);
+    await_sync(world);
+    check_file(world);
     world->done = true;
 }
 
@@ -445,32 +461,89 @@ static void world_end(struct world *world)
     assert_true(good);
 }
 
-/* One node at a time is away, for a while, by kill or by loss of power. */
+static void run_ms(struct world *world, uint64_t below_ms)
+{
+    uint64_t wait_ns = random_below(&world->random, below_ms) * NS_PER_MS;
+    (void)sim_run_until(world->sim, is_done, world, sim_now_ns(world->sim) + wait_ns);
+}
+
+static void restart(struct member *member)
+{
+    if (sim_node_up(member->sim_node))
+        sim_node_crash(member->sim_node);
+    sim_node_restart(member->sim_node);
+    member_start(member);
+}
+
+/* Whatever happened to it, in the end it serves, or is a new process. */
+static void trouble(struct world *world, struct member *member)
+{
+    switch (random_below(&world->random, 5)) {
+    case 0:
+        sim_node_crash(member->sim_node);
+        run_ms(world, 6000);
+        restart(member);
+        break;
+    case 1:
+        sim_node_power_off(member->sim_node);
+        run_ms(world, 6000);
+        restart(member);
+        break;
+    case 2:
+        sim_pause(member->sim_node, true);
+        run_ms(world, 5000);
+        sim_pause(member->sim_node, false);
+        break;
+    case 3:
+        sim_isolate(member->sim_node, true);
+        run_ms(world, 8000);
+        sim_isolate(member->sim_node, false);
+        break;
+    default: {
+        const struct member *other = &world->members[member->id % NODES];
+        sim_partition(member->sim_node, other->sim_node, true);
+        run_ms(world, 8000);
+        sim_partition(member->sim_node, other->sim_node, false);
+    }
+    }
+}
+
+static void blackout(struct world *world)
+{
+    for (uint32_t i = 0; i < NODES; i++) {
+        if (sim_node_up(world->members[i].sim_node))
+            sim_node_power_off(world->members[i].sim_node);
+    }
+    run_ms(world, 3000);
+    for (uint32_t i = 0; i < NODES; i++)
+        restart(&world->members[i]);
+    world->blackout = false;
+}
+
+/* One node at a time is in trouble, and only while there are two copies of everything; the map
+ * needs a moment to notice that there are not. */
 static void churn(struct world *world)
 {
     uint64_t end_ns = sim_now_ns(world->sim) + 3600 * NS_PER_S;
     while (!world->done && sim_now_ns(world->sim) < end_ns) {
-        uint64_t wait_ns = random_below(&world->random, 1500) * NS_PER_MS;
-        if (sim_run_until(world->sim, is_done, world, sim_now_ns(world->sim) + wait_ns))
-            break;
-        if (!world->map || world->round >= ROUNDS || !all_in_sync(world))
-            continue;
-        struct member *member = &world->members[random_below(&world->random, NODES)];
-        if (random_chance(&world->random, 1, 2))
-            sim_node_crash(member->sim_node);
-        else
-            sim_node_power_off(member->sim_node);
-        wait_ns = random_below(&world->random, 6000) * NS_PER_MS;
-        (void)sim_run_until(world->sim, NULL, NULL, sim_now_ns(world->sim) + wait_ns);
-        sim_node_restart(member->sim_node);
-        member_start(member);
+        (void)sim_run_until(world->sim, is_done, world, sim_now_ns(world->sim) + NOTICE_NS);
+        run_ms(world, 1500);
+        for (uint32_t i = 0; i < NODES; i++) {
+            struct member *member = &world->members[i];
+            if (member->lease && map_lease_fenced(member->lease))
+                restart(member);
+        }
+        if (world->blackout)
+            blackout(world);
+        if (!world->done && world->map && world->round < ROUNDS && all_in_sync(world))
+            trouble(world, &world->members[random_below(&world->random, NODES)]);
     }
 }
 
 static void test_churn(void **state)
 {
     uint64_t first = getenv("CFS_SEED") ? strtoull(getenv("CFS_SEED"), NULL, 10) : 1;
-    uint64_t count = getenv("CFS_SEEDS") ? strtoull(getenv("CFS_SEEDS"), NULL, 10) : 2;
+    uint64_t count = getenv("CFS_SEEDS") ? strtoull(getenv("CFS_SEEDS"), NULL, 10) : 5;
     for (uint64_t seed = first; seed < first + count; seed++) {
         struct world world;
         world_init(&world, seed, churn_fiber);
