@@ -26,7 +26,7 @@
 static const struct command_option demo_up_options[] = {
     {"nodes", 0, "N", "how many servers, 1 to 16 (default 3)"},
     {"copies", 0, "N", "copies of everything, 1 to 3 (default 2)"},
-    {"size", 0, "SIZE", "size of each server's disk, a sparse file (default 8G)"},
+    {"size", 0, "SIZE", "size of each server's disk, a sparse file (default 8G, at least 1G)"},
     DEMO_DIR,
     {"mount", 0, "PATH", "where to mount (default DIR/mnt)"},
     {"no-mount", 0, NULL, "do not mount: for machines without FUSE"},

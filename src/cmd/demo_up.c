@@ -21,7 +21,7 @@
 enum {
     PORT_FIRST = 20000, /* below the range from which outgoing connections are numbered */
     PORT_COUNT = 12000,
-    SIZE_MIN = 512 << 20,
+    SIZE_MIN = 1 << 30, /* the store's reserves need most of what is smaller */
     USABLE_TIMEOUT_MS = 15000,
 };
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fill and delete until 20 times the disks' size has been written: no leak of space, memory or
+"""Fill and delete until 20 times a disk's size has been written: no leak of space, memory or
 descriptors."""
 import os
 import time
@@ -8,7 +8,7 @@ import cluster
 from cluster import Cluster, check, memory_bytes, note, say
 
 CHUNK = os.urandom(4 << 20)
-SIZE = 512 << 20
+SIZE = 1 << 30
 TIMES = 20
 COPIES = 2
 NODES = 3
@@ -54,7 +54,7 @@ def settle(demo, target):
 
 def test():
     demo = Cluster(nodes=NODES, copies=COPIES, size=str(SIZE))
-    total = SIZE * NODES * TIMES // COPIES
+    total = SIZE * TIMES
     top = os.path.join(demo.mnt, "fill")
     at_start = free_bytes(demo)
     share = int(at_start * 0.6)
