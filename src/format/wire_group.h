@@ -68,12 +68,16 @@ struct wire_catch_up_req {
     struct wire_body body;
     uint64_t applied_seq;
     uint32_t applied_epoch;
-    uint32_t state; /* enum wire_catch_up_state */
+    uint32_t state;      /* enum wire_catch_up_state */
+    uint64_t held_seq;   /* the last record held, prepared ones included */
+    uint32_t held_epoch; /* in which that was made */
+    uint32_t zero;
 };
-FORMAT_SIZE(struct wire_catch_up_req, 24);
+FORMAT_SIZE(struct wire_catch_up_req, 40);
 struct wire_catch_up_rep {
     struct wire_body body;
-    uint64_t start_seq;   /* by_scan: forget everything and go on from here */
+    uint64_t start_seq;   /* held_seq: PREPAREs follow. Less: forget what is behind, ask again.
+                             by_scan: forget everything, go on from here, ask again */
     uint32_t by_scan;     /* 1: the log does not reach back; INSTALL messages follow */
     uint32_t start_epoch; /* of record start_seq */
     uint64_t total_bytes; /* by_scan: about how much data will come */

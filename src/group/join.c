@@ -3,12 +3,20 @@
  * takes it in.
  *
  *     joining member                         primary
- *     CATCH_UP(applied, valid)  ---------->  log covers it: stream; else "by scan from seq S"
+ *     CATCH_UP(valid, applied, held) ----->  our log has the record at held: stream from there
+ *                                            else: "go back to applied", or "by scan from seq S"
+ *     forget the suffix, ask again; or
  *     forget all, go on from S  (durable)
- *     CATCH_UP(S, emptied)      ---------->  stream from S+1, and send INSTALLs (scan.c)
+ *     CATCH_UP(emptied, S)      ---------->  stream from S+1, and send INSTALLs (scan.c)
  *     PREPAREs, like the others <----------
  *                                            close behind: commits count it from now on (I2),
  *     flush                     <----------  GROUP_FLUSH, then ask the map for "in sync"
+ *
+ * Two logs that agree on the epoch of one record agree on all before it, because whoever took that
+ * record had first been made equal to the primary that made it. So the prepared suffix of a member
+ * that restarted is kept if its last record is the primary's: nothing of it has to be sent again.
+ * While it is streamed to, the member asks again now and then; so no lost message or forgotten
+ * state leaves it waiting for ever.
  *
  * Because commits wait for it from before the map is asked, it holds everything acknowledged when
  * the map says in sync. */
@@ -18,6 +26,7 @@
 
 enum { PROMOTE_LAG_RECORDS_MAX = 64 };
 #define JOIN_POLL_NS      (250 * NS_PER_MS)
+#define JOIN_ASK_NS       (5 * NS_PER_S)
 #define PROMOTE_PAUSE_NS  (250 * NS_PER_MS)
 #define JOIN_SCAN_IDLE_NS (10 * NS_PER_S)
 
@@ -28,13 +37,11 @@ static bool still_joining(const struct group *group, uint32_t epoch)
     return group->epoch == epoch && group->role == ROLE_JOINING;
 }
 
-/* What is prepared and not applied may never have been committed. */
-static void forget_prepared(struct group *group)
+/* From here on nothing is applied until a primary has said what is committed. */
+static void settle(struct group *group)
 {
     while (group->applying)
         (void)waitq_wait(&group->state_waitq, env_now_ns() + JOIN_POLL_NS);
-    if (group_last(group) > group->applied_seq)
-        group_log_cut(group, group->applied_seq);
     group->commit_seq = group->applied_seq;
 }
 
@@ -54,12 +61,15 @@ static int empty_out(struct group *group, uint64_t seq, uint32_t epoch)
 static int ask(struct group *group, const struct net_addr *primary,
                struct wire_catch_up_rep *ret_reply)
 {
+    const struct group_record *last = log_at(&group->log, group_last(group));
     const struct wire_catch_up_req body = {
         .applied_seq = group->applied_seq,
         .applied_epoch = group->applied_epoch,
         .state = group->scanning ? CATCH_UP_EMPTIED
                  : group->valid  ? CATCH_UP_VALID
                                  : CATCH_UP_INVALID,
+        .held_seq = group_last(group),
+        .held_epoch = last ? last->epoch : group->applied_epoch,
     };
     struct rpc_call call = {
         .type = RPC_CATCH_UP,
@@ -86,54 +96,84 @@ static bool primary_addr(struct group *group, struct net_addr *ret_addr)
     return true;
 }
 
-/* Being streamed to: nothing to do until the epoch changes, or a scan falls silent. */
+/* Being streamed to: until the epoch changes, it is time to ask again, or a scan falls silent. */
 static void follow(struct group *group, uint32_t epoch)
 {
+    uint64_t end_ns = env_now_ns() + JOIN_ASK_NS;
     group->install_ns = env_now_ns();
-    while (still_joining(group, epoch)) {
+    while (still_joining(group, epoch) && (group->scanning || env_now_ns() < end_ns)) {
         (void)waitq_wait(&group->state_waitq, env_now_ns() + NS_PER_S);
-        if (group->scanning && env_now_ns() - group->install_ns > JOIN_SCAN_IDLE_NS)
-            return;
+        if (group->scanning && env_now_ns() - group->install_ns > JOIN_SCAN_IDLE_NS) {
+            settle(group);
+            group->scanning = false; /* its part is worth nothing */
+        }
     }
 }
 
-static void join_once(struct group *group, uint32_t epoch)
+/* Ask after having gone back as told. 0: records follow. -ERR_NEED_SCAN: the log has moved on
+ * meanwhile, ask anew. */
+static int join_ask_again(struct group *group, const struct net_addr *primary)
+{
+    struct wire_catch_up_rep reply;
+    uint64_t held_seq = group_last(group);
+    int result = ask(group, primary, &reply);
+    if (result < 0)
+        return result;
+    return !reply.by_scan && reply.start_seq == held_seq ? 0 : -ERR_NEED_SCAN;
+}
+
+/* 0: records follow; else to be asked again. */
+static int join_ask(struct group *group, uint32_t epoch, const struct net_addr *primary)
+{
+    struct wire_catch_up_rep reply;
+    uint64_t held_seq = group_last(group);
+    int result = ask(group, primary, &reply);
+    if (result < 0 || !still_joining(group, epoch))
+        return result;
+    if (!reply.by_scan && reply.start_seq == held_seq)
+        return 0;
+    settle(group); /* the primary sends nothing until we ask again */
+    if (!still_joining(group, epoch))
+        return -ERR_WRONG_EPOCH;
+    group->scanning = false;
+    if (!reply.by_scan) {
+        if (reply.start_seq != group->applied_seq)
+            return -ERR_NEED_SCAN;
+        if (group_last(group) > group->applied_seq)
+            group_log_cut(group, group->applied_seq);
+        return join_ask_again(group, primary);
+    }
+    group->catch_up_total_bytes = reply.total_bytes;
+    group->catch_up_since_ns = env_now_ns();
+    result = empty_out(group, reply.start_seq, reply.start_epoch);
+    return result == 0 && still_joining(group, epoch) ? join_ask_again(group, primary) : result;
+}
+
+/* One epoch of joining. */
+static void join_epoch(struct group *group, uint32_t epoch)
 {
     struct net_addr primary;
-    struct wire_catch_up_rep reply;
-    if (!primary_addr(group, &primary)) {
-        (void)waitq_wait(&group->state_waitq, env_now_ns() + JOIN_POLL_NS);
-        return;
-    }
-    forget_prepared(group);
-    if (group->scanning) /* an earlier scan broke off: its part is worth nothing */
-        group->scanning = false;
-    int result = ask(group, &primary, &reply);
-    if (result == 0 && reply.by_scan && still_joining(group, epoch)) {
-        group->catch_up_total_bytes = reply.total_bytes;
-        group->catch_up_since_ns = env_now_ns();
-        result = empty_out(group, reply.start_seq, reply.start_epoch);
-        if (result == 0 && still_joining(group, epoch))
-            result = ask(group, &primary, &reply);
-        if (result == 0 && reply.by_scan)
-            result = -ERR_NEED_SCAN; /* the log moved on too fast: once more */
-    }
-    if (!still_joining(group, epoch))
-        return;
-    if (result < 0) {
+    settle(group);
+    group->scanning = false; /* of an earlier epoch: its part is worth nothing */
+    while (still_joining(group, epoch)) {
+        int result =
+            primary_addr(group, &primary) ? join_ask(group, epoch, &primary) : -ERR_NOT_PRIMARY;
+        if (result == 0) {
+            follow(group, epoch);
+            continue;
+        }
         if (result == -ERR_WRONG_EPOCH)
             map_client_poke(group->host->map);
-        (void)waitq_wait(&group->state_waitq, env_now_ns() + JOIN_POLL_NS);
-        return;
+        if (still_joining(group, epoch))
+            (void)waitq_wait(&group->state_waitq, env_now_ns() + JOIN_POLL_NS);
     }
-    follow(group, epoch);
 }
 
 void join_fiber(void *arg)
 {
     struct group *group = arg;
     while (group->role == ROLE_JOINING)
-        join_once(group, group->epoch);
+        join_epoch(group, group->epoch);
     group->joining_runs = false;
 }
 
@@ -148,11 +188,13 @@ static struct member *member_of(struct group *group, uint32_t node)
     return NULL;
 }
 
-/* Whether records after seq can be sent from memory. Those that recovery found in the journal came
- * without their data. */
-static bool log_covers(const struct group *group, uint64_t seq)
+/* Whether seq is a record of our log, and those after it can be sent from memory. Those that
+ * recovery found in the journal came without their data. */
+static bool log_covers(const struct group *group, uint64_t seq, uint32_t epoch)
 {
-    if (seq > group->applied_seq || seq + 1 < group->log.first_seq)
+    const struct group_record *ours = log_at(&group->log, seq);
+    bool same = ours ? ours->epoch == epoch : group_history_has(group, seq, epoch);
+    if (!same || seq + 1 < group->log.first_seq)
         return false;
     for (uint64_t i = seq + 1; i <= group_last(group); i++) {
         const struct group_record *record = log_at(&group->log, i);
@@ -160,6 +202,22 @@ static bool log_covers(const struct group *group, uint64_t seq)
             return false;
     }
     return true;
+}
+
+static void stream_to(struct member *member, const struct wire_catch_up_req *ask,
+                      uint64_t incarnation)
+{
+    struct group *group = member->group;
+    member->held_seq = member->sent_seq = ask->held_seq;
+    member->commit_sent_seq = 0;
+    member->incarnation = incarnation;
+    member->reconciled = true;
+    member->scan = 0;
+    if (ask->state == CATCH_UP_EMPTIED)
+        member_scan_start(member);
+    group_send_soon(group);
+    if (group_last(group) == member->held_seq)
+        member_promote(member);
 }
 
 void serve_catch_up(void *service, struct rpc_request *request)
@@ -175,31 +233,27 @@ void serve_catch_up(void *service, struct rpc_request *request)
                          group->role == ROLE_RECOVERING ? -ERR_RECOVERING : -ERR_NOT_PRIMARY);
         return;
     }
-    bool covered = ask->state != CATCH_UP_INVALID && log_covers(group, ask->applied_seq) &&
-                   group_history_has(group, ask->applied_seq, ask->applied_epoch);
-    struct wire_catch_up_rep reply = {0};
-    if (covered) {
-        member->held_seq = member->sent_seq = ask->applied_seq;
-        member->commit_sent_seq = 0;
-        member->incarnation = request->peer_incarnation;
-        member->reconciled = true;
-        member->scan = 0;
-        if (ask->state == CATCH_UP_EMPTIED)
-            member_scan_start(member);
-        group_send_soon(group);
-        if (group_last(group) == member->held_seq)
-            member_promote(member);
+    struct wire_catch_up_rep reply = {.start_seq = ask->held_seq};
+    bool valid = ask->state != CATCH_UP_INVALID;
+    const char *how = "stream";
+    if (member->promoting && member->reconciled && valid) {
+        /* It may be in sync by the next map: it is to keep what it has. */
+    } else if (valid && log_covers(group, ask->held_seq, ask->held_epoch)) {
+        how = ask->state == CATCH_UP_VALID ? "log" : "scan";
+        stream_to(member, ask, request->peer_incarnation);
     } else {
         member->reconciled = false;
         member->scan = 0;
-        reply.by_scan = 1;
-        reply.start_seq = group->applied_seq;
+        reply.by_scan = !valid || ask->held_seq == ask->applied_seq ||
+                        !log_covers(group, ask->applied_seq, ask->applied_epoch);
+        reply.start_seq = reply.by_scan ? group->applied_seq : ask->applied_seq;
         reply.start_epoch = group->applied_epoch;
         reply.total_bytes = group->bytes > 0 ? (uint64_t)group->bytes : 0;
+        how = reply.by_scan ? "scan" : "log, without its suffix";
     }
-    log_info("group-catch-up", "group=%u node=%u from=%llu to=%llu by=%s", group->id, member->node,
-             (unsigned long long)ask->applied_seq, (unsigned long long)group_last(group),
-             covered && ask->state == CATCH_UP_VALID ? "log" : "scan");
+    log_info("group-catch-up", "group=%u node=%u from=%llu to=%llu by=\"%s\"", group->id,
+             member->node, (unsigned long long)reply.start_seq,
+             (unsigned long long)group_last(group), how);
     rpc_reply(request, 0, &reply, (struct slice){0}, (struct buf_slice){0});
 }
 

@@ -69,7 +69,8 @@ uint64_t group_needed_seq(struct group *group)
         struct member *member = &group->members[i];
         if (!member->reconciled)
             continue;
-        if (member->state == MAP_MEMBER_JOINING && group->log.bytes > GROUP_JOIN_LAG_BYTES_MAX) {
+        if (member->state == MAP_MEMBER_JOINING && !member->counted &&
+            group->log.bytes > GROUP_JOIN_LAG_BYTES_MAX) {
             member->reconciled = false; /* too slow for the log: it will ask again */
             member->scan = 0;
             continue;
