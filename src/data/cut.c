@@ -7,7 +7,8 @@
 
 #include "base/crc32c.h"
 
-enum { CUT_ROWS_MAX = 512 };
+enum { CUT_ROWS_MAX = 512, EDGE_ATTEMPTS = 20 };
+#define EDGE_PAUSE_NS (20 * NS_PER_MS)
 
 static void io_set(struct data_io *io, const struct data_change *change, uint64_t first)
 {
@@ -35,6 +36,18 @@ static int zero_part(struct data_change *change, struct data_io *io, uint64_t po
     }
     buf_put(buf);
     return result;
+}
+
+/* The same on a full store: what was cut just before becomes usable in a moment. */
+static int zero_edge(struct data_change *change, struct data_io *io, uint64_t position,
+                     uint32_t from, uint32_t to)
+{
+    for (uint32_t attempt = 1;; attempt++) {
+        int result = zero_part(change, io, position, from, to);
+        if (result != -ERR_NO_SPACE || attempt == EDGE_ATTEMPTS)
+            return result;
+        fiber_sleep(EDGE_PAUSE_NS);
+    }
 }
 
 static int cut_blocks(struct data_change *change, struct data_io *io, uint64_t first, uint64_t end)
@@ -67,10 +80,9 @@ static int truncate_object(struct data_service *service, const struct rpc_reques
     if (result < 0)
         return result;
     struct data_io *io = data_io_take(service);
-    if (edge != 0)
-        result = zero_part(&change, io, first++, edge, DATA_BLOCK_BYTES);
-    if (result == 0)
-        result = cut_blocks(&change, io, first, DATA_POSITION_END);
+    result = cut_blocks(&change, io, first + (edge != 0), DATA_POSITION_END);
+    if (result == 0 && edge != 0)
+        result = zero_edge(&change, io, first, edge, DATA_BLOCK_BYTES);
     data_io_give(service, io);
     data_change_end(&change);
     return result;
@@ -85,13 +97,13 @@ static int punch_range(struct data_change *change, struct data_io *io,
     uint64_t first = data_position(body->index, body->offset / DATA_BLOCK_BYTES);
     uint64_t last = data_position(body->index, end / DATA_BLOCK_BYTES); /* that of the end edge */
     if (first == last)
-        return zero_part(change, io, first, from, to);
-    int result = 0;
-    if (from != 0)
-        result = zero_part(change, io, first++, from, DATA_BLOCK_BYTES);
+        return zero_edge(change, io, first, from, to);
+    int result = cut_blocks(change, io, first + (from != 0), last);
+    if (result == 0 && from != 0)
+        result = zero_edge(change, io, first, from, DATA_BLOCK_BYTES);
     if (result == 0 && to != 0)
-        result = zero_part(change, io, last, 0, to);
-    return result < 0 ? result : cut_blocks(change, io, first, last);
+        result = zero_edge(change, io, last, 0, to);
+    return result;
 }
 
 static int punch_object(struct data_service *service, const struct rpc_request *request)

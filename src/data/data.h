@@ -26,9 +26,6 @@ void data_service_counters(const struct data_service *service, struct data_count
 /* Name an inode in log lines ("path or ino"); set by node once meta can answer. May be NULL. */
 typedef may_yield void (*data_name_fn)(void *context, uint64_t ino, char *text, uint32_t bytes);
 void data_service_set_namer(struct data_service *service, data_name_fn fn, void *context);
-/* The extent under owner_key was found damaged (struct store_log_ops.damaged): it is looked at, and
- * repaired from another member, in the background. Never yields; other keys are ignored. */
-void data_service_damaged(struct data_service *service, struct slice owner_key);
 /* Read and verify everything on this node's device, in physical order, at most rate_bytes_per_s
  * (0: no limit), and repair what is damaged. Runs by itself every now and then; this does it now.
  * 0, -ERR_BUSY (one is at work), or an error of the store. */

@@ -157,12 +157,45 @@ static void test_damage(void **state)
     model_run(damage_fiber, &world);
 }
 
+/* A full store refuses writes, takes a truncate that needs a new block, and is then usable. */
+static void full_fiber(void *arg)
+{
+    struct world *world = arg;
+    struct store *stores[2];
+    open_stores(world, stores);
+    world_init(world, stores, 4);
+    int result = 0;
+    uint64_t at = 0;
+    for (; result == 0 && at < 2 * GIB; at += DATA_IO_MAX)
+        result = model_call(world, RPC_OBJ_WRITE, at, DATA_IO_MAX, world->bytes);
+    REQUIRE(world, result == -ERR_NO_SPACE);
+    REQUIRE(world, at > 100 * MIB);
+    memcpy(world->model, world->bytes, DATA_IO_MAX);
+    memcpy(world->model + DATA_IO_MAX, world->bytes, DATA_IO_MAX);
+    model_truncate(world, DATA_IO_MAX + 100);
+    memcpy(world->model + DATA_IO_MAX, world->bytes, 100);
+    REQUIRE(world,
+            model_call(world, RPC_OBJ_WRITE, 5 * DATA_IO_MAX, DATA_IO_MAX, world->bytes) == 0);
+    memcpy(world->model + 5 * DATA_IO_MAX, world->bytes, DATA_IO_MAX);
+    model_quiesce(world);
+    model_check(world);
+    check_stores(world);
+    world->done = true;
+}
+
+static void test_full(void **state)
+{
+    struct world world = {0};
+    model_run(full_fiber, &world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_model),
         cmocka_unit_test(test_damage),
         cmocka_unit_test(test_cleaner),
+        cmocka_unit_test(test_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -233,9 +233,3 @@ void data_service_set_namer(struct data_service *service, data_name_fn fn, void 
     service->name_fn = fn;
     service->name_context = context;
 }
-
-void data_service_damaged(struct data_service *service, struct slice owner_key)
-{
-    if (data_key_is(owner_key))
-        data_repair_queue(service, owner_key);
-}
