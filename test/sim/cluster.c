@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "node/node_internal.h"
 
 enum { DISK_BYTES_DEFAULT = 1 << 30, META_GROUPS = 4, DATA_GROUPS = 6, PORT = 7000 };
 
@@ -131,4 +132,17 @@ bool cluster_all_in_sync(const struct cluster *cluster, struct map_client *map)
             return false;
     }
     return true;
+}
+
+bool cluster_is_whole(const struct cluster *cluster, struct map_client *map)
+{
+    const struct map_view *view = map_client_view(map);
+    for (uint32_t i = 0; view && i < cluster->node_count; i++) {
+        const struct cluster_member *member = &cluster->members[i];
+        const struct map_node *node = map_view_node(view, member->id);
+        if (!member->done || member->result < 0 || node->state != MAP_NODE_UP ||
+            node->incarnation != member->node->identity.incarnation)
+            return false;
+    }
+    return view && cluster_all_in_sync(cluster, map);
 }

@@ -40,6 +40,9 @@ void cluster_restart(struct cluster *cluster, uint32_t index);
 
 /* A client on a host of its own; call from a fiber of that host. */
 may_yield struct client *cluster_client(struct cluster *cluster, struct map_client **ret_map);
+/* The newest map knows every node in its present life, and all copies are in sync: the next death
+ * is not a second one. */
+bool cluster_is_whole(const struct cluster *cluster, struct map_client *map);
 /* Every group of the newest map has a primary and copies members in sync. */
 bool cluster_all_in_sync(const struct cluster *cluster, struct map_client *map);
 

@@ -22,6 +22,7 @@ struct run {
     struct sim_node *host;
     struct random random;
     struct client *client;
+    struct map_client *map;
     struct model *model;
     uint64_t seed;
     uint32_t crashes; /* at most */
@@ -310,9 +311,8 @@ static const step_fn steps[] = {
 static void workload(void *arg)
 {
     struct run *run = arg;
-    struct map_client *map;
-    run->client = cluster_client(&run->cluster, &map);
-    while (!cluster_all_in_sync(&run->cluster, map))
+    run->client = cluster_client(&run->cluster, &run->map);
+    while (!cluster_all_in_sync(&run->cluster, run->map))
         fiber_sleep(50 * NS_PER_MS);
     model_init(run->model, CFS_ROOT_INO);
     for (run->steps = 0; run->steps < STEPS && !run->failed; run->steps++) {
@@ -322,7 +322,7 @@ static void workload(void *arg)
     }
     /* Then all is there again, and nobody is in doubt any more. */
     uint64_t end_ns = env_now_ns() + 60 * NS_PER_S;
-    while (!cluster_all_in_sync(&run->cluster, map) && env_now_ns() < end_ns)
+    while (!cluster_all_in_sync(&run->cluster, run->map) && env_now_ns() < end_ns)
         fiber_sleep(50 * NS_PER_MS);
     run->done = true;
 }
@@ -357,7 +357,9 @@ static void run_with_crashes(struct run *run)
         run->crashed++;
         run_with_resets(run, sim_random_u64(sim) % (2 * NS_PER_S));
         cluster_restart(&run->cluster, index);
-        run_with_resets(run, 1 * NS_PER_S + sim_random_u64(sim) % (2 * NS_PER_S));
+        while (!run->done && !cluster_is_whole(&run->cluster, run->map))
+            run_with_resets(run, 100 * NS_PER_MS);
+        run_with_resets(run, sim_random_u64(sim) % NS_PER_S);
     }
     sim_run_until(sim, is_done, run, sim_now_ns(sim) + 300 * NS_PER_S);
 }

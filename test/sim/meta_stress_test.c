@@ -33,6 +33,7 @@ struct worker {
 struct host {
     struct run *run;
     struct sim_node *sim_node;
+    struct map_client *map;
     struct worker workers[FIBERS];
 };
 struct run {
@@ -211,9 +212,8 @@ static void work(void *arg)
 static void host_main(void *arg)
 {
     struct host *host = arg;
-    struct map_client *map;
-    struct client *client = cluster_client(&host->run->cluster, &map);
-    while (!cluster_all_in_sync(&host->run->cluster, map))
+    struct client *client = cluster_client(&host->run->cluster, &host->map);
+    while (!cluster_all_in_sync(&host->run->cluster, host->map))
         fiber_sleep(50 * NS_PER_MS);
     for (uint32_t i = 0; i < FIBERS; i++) {
         host->workers[i].client = client;
@@ -283,7 +283,9 @@ static void run_faults(struct run *run)
         run->crashed++;
         pass_time(run, sim_random_u64(sim) % (2 * NS_PER_S));
         cluster_restart(&run->cluster, index);
-        pass_time(run, 1 * NS_PER_S + sim_random_u64(sim) % (2 * NS_PER_S));
+        while (!is_done(run) && !cluster_is_whole(&run->cluster, run->hosts[0].map))
+            pass_time(run, 100 * NS_PER_MS);
+        pass_time(run, sim_random_u64(sim) % NS_PER_S);
     }
     for (uint32_t i = 0; run->faults == FAULTS_POWER && i < POWER_LOSSES; i++)
         lose_power(run);

@@ -11,13 +11,20 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "meta_fsck.h"
-#include "node/node_internal.h"
 
 enum { DIRS = 4, SWEEP_US = 2600 };
 
-enum verb { VERB_RENAME_FILE, VERB_RENAME_DIR, VERB_LINK, VERB_UNLINK, VERB_MKDIR, VERB_RMDIR, VERBS };
-static const char *const verb_names[] = {"rename", "rename a directory", "link", "unlink",
-                                         "mkdir", "rmdir"};
+enum verb {
+    VERB_RENAME_FILE,
+    VERB_RENAME_DIR,
+    VERB_LINK,
+    VERB_UNLINK,
+    VERB_MKDIR,
+    VERB_RMDIR,
+    VERBS
+};
+static const char *const verb_names[] = {"rename", "rename a directory", "link", "unlink", "mkdir",
+                                         "rmdir"};
 
 struct run {
     struct cluster cluster;
@@ -30,7 +37,6 @@ struct run {
     uint32_t file_at; /* index of the directory that has it */
     uint32_t dir_at;
     enum verb verb;
-    uint32_t victim;
     uint32_t wrong;
     bool done;
 };
@@ -94,8 +100,7 @@ static void run_verb(struct run *run)
         check_name(run, other, "link", 0);
         break;
     case VERB_MKDIR:
-        is(run, "result", 0,
-           client_mknod(run->client, &root, &dir, S_IFDIR | 0755, 0, &attr));
+        is(run, "result", 0, client_mknod(run->client, &root, &dir, S_IFDIR | 0755, 0, &attr));
         check_name(run, dir.dir, "made", attr.ino);
         break;
     case VERB_RMDIR:
@@ -136,19 +141,10 @@ static void prepare_fiber(void *arg)
     run->done = true;
 }
 
-/* The map here has the victim's new life. */
-static bool knows_restart(const struct run *run)
-{
-    const struct cluster_member *member = &run->cluster.members[run->victim];
-    const struct map_node *node = map_view_node(map_client_view(run->map), member->id);
-    return member->done && member->result == 0 && node->state == MAP_NODE_UP &&
-           node->incarnation == member->node->identity.incarnation;
-}
-
 static void sync_fiber(void *arg)
 {
     struct run *run = arg;
-    while (!knows_restart(run) || !cluster_all_in_sync(&run->cluster, run->map))
+    while (!cluster_is_whole(&run->cluster, run->map))
         fiber_sleep(20 * NS_PER_MS);
     run->done = true;
 }
@@ -173,7 +169,6 @@ static bool step(struct run *run, uint32_t victim, uint64_t after_ns)
 {
     struct sim *sim = run->cluster.sim;
     run->done = false;
-    run->victim = victim;
     reactor_spawn(sim_node_reactor(run->host), "verb", verb_fiber, run);
     sim_run_for(sim, after_ns);
     cluster_crash(&run->cluster, victim);
