@@ -60,10 +60,14 @@ static int make(struct run *run, const struct client_cred *cred, uint64_t dir, c
     return result;
 }
 
-static int move(struct run *run, const struct client_cred *cred, uint64_t dir, const char *name,
-                uint64_t dir2, const char *name2, uint32_t flags)
+static struct client_place at(uint64_t dir, const char *name)
 {
-    const struct client_place from = {dir, text(name)}, to = {dir2, text(name2)};
+    return (struct client_place){dir, text(name)};
+}
+
+static int move(struct run *run, const struct client_cred *cred, struct client_place from,
+                struct client_place to, uint32_t flags)
+{
     return client_rename(run->client, cred, &from, &to, flags);
 }
 
@@ -140,21 +144,21 @@ static void test_names(struct run *run)
     IS(0, add_link(run, f, e, "f2"));
     EQUAL(2, attr_of(run, f).nlink);
 
-    IS(-ENOENT, move(run, &root, d, "x", d, "y", 0));
-    IS(-EINVAL, move(run, &root, d, "e", e, "x", 0));
-    IS(-EINVAL, move(run, &root, d, "e", sub, "x", 0));
-    IS(-ENOTEMPTY, move(run, &root, e, "sub", d, "e", 0));
-    IS(-ENOTDIR, move(run, &root, d, "e", d, "f", 0));
-    IS(-EISDIR, move(run, &root, d, "f", d, "e", 0));
-    IS(-EEXIST, move(run, &root, d, "f", d, "e", META_RENAME_NOREPLACE));
-    IS(-ENOENT, move(run, &root, d, "f", d, "x", META_RENAME_EXCHANGE));
-    IS(-EINVAL, move(run, &root, e, "sub", d, "e", META_RENAME_EXCHANGE));
-    IS(0, move(run, &root, d, "f", e, "f2", 0)); /* two names of one file: both stay */
+    IS(-ENOENT, move(run, &root, at(d, "x"), at(d, "y"), 0));
+    IS(-EINVAL, move(run, &root, at(d, "e"), at(e, "x"), 0));
+    IS(-EINVAL, move(run, &root, at(d, "e"), at(sub, "x"), 0));
+    IS(-ENOTEMPTY, move(run, &root, at(e, "sub"), at(d, "e"), 0));
+    IS(-ENOTDIR, move(run, &root, at(d, "e"), at(d, "f"), 0));
+    IS(-EISDIR, move(run, &root, at(d, "f"), at(d, "e"), 0));
+    IS(-EEXIST, move(run, &root, at(d, "f"), at(d, "e"), META_RENAME_NOREPLACE));
+    IS(-ENOENT, move(run, &root, at(d, "f"), at(d, "x"), META_RENAME_EXCHANGE));
+    IS(-EINVAL, move(run, &root, at(e, "sub"), at(d, "e"), META_RENAME_EXCHANGE));
+    IS(0, move(run, &root, at(d, "f"), at(e, "f2"), 0)); /* two names of one file: both stay */
     IS(0, look_up(run, &root, d, "f"));
-    IS(0, move(run, &root, d, "f", e, "sub", META_RENAME_EXCHANGE));
+    IS(0, move(run, &root, at(d, "f"), at(e, "sub"), META_RENAME_EXCHANGE));
     EQUAL(4, attr_of(run, d).nlink);
     EQUAL(2, attr_of(run, e).nlink);
-    IS(0, move(run, &root, d, "f", d, "sub2", 0));
+    IS(0, move(run, &root, at(d, "f"), at(d, "sub2"), 0));
     IS(0, client_rmdir(run->client, &root, d, text("sub2")));
     IS(-ESTALE, make(run, &root, sub, "x", S_IFREG, NULL));
 }
@@ -198,9 +202,9 @@ static void test_rights(struct run *run)
     EQUAL(1000, attr_of(run, f).uid);
     EQUAL(100, attr_of(run, f).gid);
     IS(-EPERM, client_unlink(run->client, &bob, shared, text("a")));
-    IS(-EPERM, move(run, &bob, shared, "a", shared, "b", 0));
+    IS(-EPERM, move(run, &bob, at(shared, "a"), at(shared, "b"), 0));
     IS(0, make(run, &bob, shared, "b", S_IFREG | 0600, &g));
-    IS(-EPERM, move(run, &bob, shared, "b", shared, "a", 0));
+    IS(-EPERM, move(run, &bob, at(shared, "b"), at(shared, "a"), 0));
     IS(-EPERM, set(run, &bob, f, META_SET_MODE, 0777));
     IS(-EPERM, set(run, &bob, f, META_SET_UID, 1001));
     IS(-EPERM, set(run, &alice, f, META_SET_UID, 1001));
