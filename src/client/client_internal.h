@@ -19,6 +19,7 @@ enum {
 #define CLIENT_LAZY_NS           NS_PER_S /* a modification time is sent this late at most */
 #define CLIENT_LINGER_NS         NS_PER_S /* what was not yet synced is remembered after close */
 #define CLIENT_STATFS_TIMEOUT_NS (2 * NS_PER_S)
+#define CLIENT_CAREFUL_NS        (10 * NS_PER_S)
 #define CLIENT_END_NS            (2 * NS_PER_S) /* client_flush_all */
 
 /* Slot for exactly-once mutations. */
@@ -46,6 +47,7 @@ struct client {
     uint64_t open_ids;         /* chosen for registrations: a repeated OPEN is the same one */
     struct waitq lost_wait;    /* the reassert fiber */
     struct buf *zeroes;        /* DATA_IO_MAX of them */
+    uint64_t careful_until_ns; /* a write has failed: sizes follow the data until then */
     uint64_t links_changed_ns; /* the last link, unlink or rename of ours ended */
     struct wire_statfs statfs;
     bool statfs_valid;

@@ -355,6 +355,11 @@ static void damaged_reply_body(void)
     CHECK(stats.checksum_errors == 3);
     fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){0, 1, -ENOSPC, false};
     CHECK(write_at(file, 0, bytes, 100) == -ENOSPC);
+    fake.faults[RPC_OBJ_WRITE].count = 1;
+    CHECK(write_at(file, 30000, bytes, 100) == -ENOSPC);
+    CHECK(fake.inodes[client_file_ino(file)].size == sizeof bytes);
+    CHECK(write_at(file, 30000, bytes, 100) == 0);
+    CHECK(fake.inodes[client_file_ino(file)].size == 30100);
     CHECK(client_release(file) == 0);
 }
 

@@ -47,7 +47,9 @@ static void write_size_fiber(void *arg)
     gather_done(size->gather, client_inode_grow(size->inode, size->size));
 }
 
-/* grows: the size may have to follow. */
+/* grows: the size may have to follow. It goes along with the data; but after a write has failed,
+ * the next ones first see whether the data finds room, so that a full cluster leaves no file longer
+ * than what is in it (but for the first). */
 static int write_objects(struct client_inode *inode, uint64_t offset, struct buf_slice data,
                          bool grows)
 {
@@ -59,8 +61,9 @@ static int write_objects(struct client_inode *inode, uint64_t offset, struct buf
     struct write_size size = {&gather, inode, end};
     assert(count > 0);
     gather_init(&gather);
-    gather.pending = count + (grows ? 1 : 0);
-    if (grows)
+    bool grows_along = grows && env_now_ns() >= inode->client->careful_until_ns;
+    gather.pending = count + (grows_along ? 1 : 0);
+    if (grows_along)
         fiber_spawn("client-grow", write_size_fiber, &size);
     for (uint32_t i = 0; i < count; i++) {
         writes[i] = (struct write_piece){
@@ -75,6 +78,10 @@ static int write_objects(struct client_inode *inode, uint64_t offset, struct buf
     }
     write_piece_fiber(&writes[0]);
     int result = gather_wait(&gather);
+    if (result < 0)
+        inode->client->careful_until_ns = env_now_ns() + CLIENT_CAREFUL_NS;
+    if (result == 0 && grows && !grows_along)
+        result = client_inode_grow(inode, end);
     if (!grows)
         client_inode_lazy_mtime(inode, (int64_t)env_wall_ns());
     return result;
