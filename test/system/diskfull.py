@@ -55,7 +55,7 @@ def test():
         for name in os.listdir(demo.mnt):
             if name.startswith("big"):
                 os.unlink(os.path.join(demo.mnt, name))
-        wait_for(lambda: free_bytes(demo) > empty * 0.9, 30, "the space to come back", 0.2)
+        wait_for(lambda: free_bytes(demo) > empty * 0.9, 40, "the space to come back", 0.2)
         with open(os.path.join(demo.mnt, "after"), "wb") as file:
             file.write(CHUNK * 16)
         os.unlink(os.path.join(demo.mnt, "after"))
