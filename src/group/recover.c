@@ -118,6 +118,55 @@ void group_reconcile_strangers(struct group *group)
     }
 }
 
+/* The data of a record that came from the journal, from our device. Its extents are pinned until it
+ * is applied. */
+static int read_data(struct group *group, const struct group_record *record, struct buf *buf)
+{
+    uint32_t offset = 0;
+    for (uint32_t i = 0; i < record->extent_count; i++) {
+        const struct store_extent extent = record->extents[i];
+        int result = store_extent_read(host_store(group->host), extent, 0, extent.blocks,
+                                       buf->data + offset);
+        if (result < 0)
+            return result;
+        offset += extent.blocks * STORE_BLOCK_BYTES;
+    }
+    return 0;
+}
+
+static uint32_t data_bytes(const struct group_record *record)
+{
+    uint32_t bytes = 0;
+    for (uint32_t i = 0; i < record->extent_count; i++)
+        bytes += record->extents[i].blocks * STORE_BLOCK_BYTES;
+    return bytes;
+}
+
+/* A member may lack records that are not committed: we must be able to send them. */
+static int load_suffix(struct group *group, uint32_t epoch)
+{
+    for (uint64_t seq = group->commit_seq + 1; still(group, epoch) && seq <= group_last(group);
+         seq++) {
+        struct group_record *record = log_at(&group->log, seq);
+        if (!record || !record->extent_count || record->data.buf)
+            continue;
+        struct buf *buf = buf_new(data_bytes(record));
+        record->refs++;
+        int result = read_data(group, record, buf);
+        /* Once applied, what was read may have been somebody else's already. */
+        if (result == 0 && seq > group->applied_seq && log_at(&group->log, seq) == record) {
+            record->data = (struct buf_slice){buf_get(buf), 0, data_bytes(record)};
+            group->log.bytes += record->data.bytes;
+            group->window_bytes += record->data.bytes;
+        }
+        record_put(record);
+        buf_put(buf);
+        if (result < 0)
+            return result;
+    }
+    return 0;
+}
+
 void recover_fiber(void *arg)
 {
     struct group *group = arg;
@@ -126,7 +175,13 @@ void recover_fiber(void *arg)
     if (group->recover_epoch == epoch || group->role != ROLE_RECOVERING)
         return; /* the epoch changed again before we ran: one fiber is enough */
     group->recover_epoch = epoch;
-    if (!reconcile_all(group, epoch))
+    int result;
+    while ((result = load_suffix(group, epoch)) < 0 && still(group, epoch)) {
+        log_warn("group-load", "group=%u epoch=%u error=%s effect=\"not serving yet\"", group->id,
+                 epoch, error_name(result));
+        fiber_sleep(GROUP_SILENCE_NS);
+    }
+    if (!still(group, epoch) || !reconcile_all(group, epoch))
         return;
     const struct group_append noop = {.kind = GROUP_RECORD_NOOP};
     while (still(group, epoch) && group_append(group, &noop, &seq) < 0)
@@ -136,7 +191,6 @@ void recover_fiber(void *arg)
     if (!still(group, epoch))
         return;
     assert(group->overlay.count == 0 && group->applied_seq == group_last(group));
-    int result;
     group->in_serving = true;
     while ((result = group_ops(group)->serving(group_context(group), group)) < 0) {
         if (!still(group, epoch)) {
