@@ -24,7 +24,7 @@ enum {
 #define META_REOPEN_GRACE_NS   (30 * NS_PER_S)
 #define META_SESSION_GRACE_NS  (10 * NS_PER_S)
 #define META_DATA_PATIENCE_NS  (8 * NS_PER_S)
-#define META_REPLAY_TTL_NS     (600 * NS_PER_S) /* a session that was silent for so long is gone */
+#define META_REPLAY_TTL_NS     (3600 * NS_PER_S) /* a session silent for so long repeats nothing */
 
 struct meta_service {
     struct rpc *rpc;
@@ -60,9 +60,11 @@ struct meta_group {
 
     struct htable opens;   /* struct meta_open */
     struct htable replays; /* struct meta_replay */
-    struct list orphans;   /* struct meta_orphan */
-    bool reaping;
-    bool reap_again;
+    struct htable callers; /* struct meta_caller */
+    struct timer purge_timer;
+    bool purging;
+    struct list orphans; /* struct meta_orphan */
+    uint32_t reapers;    /* fibers at work */
     uint64_t grace_until_ns;
 };
 

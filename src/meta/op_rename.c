@@ -85,8 +85,10 @@ static int read_parent(struct rename *rename, uint64_t ino, uint64_t *ret_parent
     } else {
         result = peer_lock_get(mg->service, &nobody, key_slice(&key), &row, sizeof row);
     }
-    if (result == -ERR_BUSY || result == -ENOENT)
-        return -ERR_TXN_ABORTED; /* the tree is changing: look again */
+    if (result == -ERR_BUSY)
+        return -ERR_TXN_ABORTED;
+    if (result == -ENOENT) /* what is above a live directory is alive: this one has been removed */
+        return -ESTALE;
     if (result < 0)
         return result;
     if (result != sizeof row || !S_ISDIR(row.mode) || row.parent == 0)

@@ -267,8 +267,12 @@ int participant_prepare(struct meta_group *mg, const struct wire_txn_id *txn, st
     if (!part || part->state == PART_FINISHED)
         return -ERR_TXN_ABORTED; /* T3 */
     part_use(part);
-    int result = part->state == PART_PREPARING ? -ERR_BUSY : 0;
-    if (part->state == PART_LOCKED)
+    int result = store_reserve(group_store(mg->group), 0, true);
+    if (result == 0 && part->state == PART_PREPARING)
+        result = -ERR_BUSY;
+    if (result == 0 && !part->listed)
+        result = -ERR_TXN_ABORTED;
+    if (result == 0 && part->state == PART_LOCKED)
         result = prepare(part, changes);
     uint64_t seq = part->seq;
     if (result == 0 && part->state == PART_PREPARED) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The reaper: one fiber per group while there is something that it can delete.
+/* The reaper: a few fibers per group while there is something that they can delete.
  *
  * An ORPHAN row is written with the change that takes the last name; it names the work that is
  * left: data objects, extended attributes, inline data, the inode. The row goes with the inode, in
@@ -15,12 +15,14 @@
 #include "meta/open.h"
 #include "meta/txn.h"
 
+enum { REAPERS_MAX = 4 };
 #define REAP_RETRY_NS (2 * NS_PER_S)
 
 struct meta_orphan {
     struct list link;
     uint64_t ino;
     uint64_t not_before_ns; /* after a failure */
+    bool taken;             /* a fiber is at it */
 };
 
 static int delete_xattrs(struct meta_txn *txn, const struct txn_inode *inode)
@@ -90,7 +92,7 @@ static struct meta_orphan *next_due(struct meta_group *mg, uint64_t now_ns, uint
     struct meta_orphan *orphan;
     *ret_wait_ns = 0;
     list_for_each (orphan, &mg->orphans, link) {
-        if (meta_open_any(mg, orphan->ino))
+        if (orphan->taken || meta_open_any(mg, orphan->ino))
             continue;
         if (orphan->not_before_ns <= now_ns)
             return orphan;
@@ -102,10 +104,14 @@ static struct meta_orphan *next_due(struct meta_group *mg, uint64_t now_ns, uint
 
 static void reap_one(struct meta_group *mg, struct meta_orphan *orphan)
 {
-    int result = reap(mg, orphan->ino);
+    orphan->taken = true;
+    int result = store_reserve(group_store(mg->group), 0, true);
+    if (result == 0)
+        result = reap(mg, orphan->ino);
     if (mg->dead)
         return; /* the list has been freed */
     list_remove(&orphan->link);
+    orphan->taken = false;
     if (result == 0) {
         mem_free(orphan);
         return;
@@ -120,31 +126,28 @@ static void reaper_fiber(void *arg)
 {
     struct meta_group *mg = arg;
     while (!mg->dead) {
-        uint64_t now_ns = env_now_ns();
-        if (now_ns < mg->grace_until_ns) {
-            fiber_sleep_until(mg->grace_until_ns);
-            continue;
-        }
-        uint64_t wait_ns;
-        mg->reap_again = false;
-        struct meta_orphan *orphan = next_due(mg, now_ns, &wait_ns);
+        uint64_t now_ns = env_now_ns(), wait_ns = 0;
+        struct meta_orphan *orphan = NULL;
+        if (now_ns < mg->grace_until_ns)
+            wait_ns = mg->grace_until_ns - now_ns;
+        else
+            orphan = next_due(mg, now_ns, &wait_ns);
         if (orphan)
             reap_one(mg, orphan);
-        else if (wait_ns > 0)
+        else if (wait_ns > 0 && mg->reapers == 1)
             fiber_sleep(wait_ns);
-        else if (!mg->reap_again)
-            break;
+        else
+            break; /* nothing to do, or another one waits */
     }
-    mg->reaping = false;
+    mg->reapers--;
     meta_group_put(mg);
 }
 
 void meta_reaper_kick(struct meta_group *mg)
 {
-    mg->reap_again = true;
-    if (mg->reaping || mg->dead || list_empty(&mg->orphans))
+    if (mg->reapers == REAPERS_MAX || mg->dead || list_empty(&mg->orphans))
         return;
-    mg->reaping = true;
+    mg->reapers++;
     meta_group_get(mg);
     fiber_spawn("meta-reaper", reaper_fiber, mg);
 }

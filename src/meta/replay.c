@@ -7,7 +7,11 @@
  *
  * When a row has to be read: the request says that it may be a repetition (META_RETRY), or memory
  * has seen its number or a later one (the first try overtaken by its repetition). A request that
- * failed changed nothing and leaves no row: its repetition is simply executed. */
+ * failed changed nothing and leaves no row: its repetition is simply executed.
+ *
+ * Rows of a session that has not asked for anything for META_REPLAY_TTL_NS go: it is gone, or has
+ * no request left to repeat. A fiber looks for them twice in that time, beginning with the first
+ * request, and takes the time when it first saw rows of a session for its last request. */
 #include "meta/replay.h"
 
 #include "base/hash.h"
@@ -21,6 +25,106 @@ struct meta_replay {
     bool running;
     struct waitq wait;
 };
+
+/* When a session asked last. */
+struct meta_caller {
+    struct htable_node node; /* in mg->callers */
+    uint64_t session;
+    uint64_t last_ns;
+};
+
+enum { PURGE_ROWS_MAX = 256 }; /* in one record */
+
+static struct meta_caller *caller_take(struct meta_group *mg, uint64_t session, uint64_t now_ns)
+{
+    struct htable_node *node;
+    for (node = htable_first(&mg->callers, hash_u64(session)); node; node = htable_next(node)) {
+        struct meta_caller *caller = container_of(node, struct meta_caller, node);
+        if (caller->session == session)
+            return caller;
+    }
+    struct meta_caller *caller = mem_zalloc(sizeof *caller);
+    caller->session = session;
+    caller->last_ns = now_ns;
+    htable_insert(&mg->callers, &caller->node, hash_u64(session));
+    return caller;
+}
+
+/* Add up to PURGE_ROWS_MAX rows of silent sessions to the batch. */
+static int find_silent(struct meta_group *mg, struct store_batch *batch)
+{
+    struct group_iter *iter = group_iter_new(mg->group);
+    uint64_t now_ns = env_now_ns(), seen_seq = 0;
+    struct meta_key from, end;
+    struct slice key, value;
+    int result = 0;
+    key_table_only(&from, mg->id, META_TABLE_REQUEST);
+    key_table_only(&end, mg->id, META_TABLE_REQUEST + 1);
+    group_iter_seek(iter, key_slice(&from));
+    while (batch->count < PURGE_ROWS_MAX &&
+           (result = group_iter_next(iter, key_slice(&end), &key, &value, &seen_seq)) > 0) {
+        uint64_t session = be64_load((const uint8_t *)key.data + META_KEY_PREFIX);
+        if (caller_take(mg, session, now_ns)->last_ns + META_REPLAY_TTL_NS < now_ns)
+            store_batch_del(batch, key);
+    }
+    group_iter_free(iter);
+    return MIN(result, 0);
+}
+
+/* What memory has of silent sessions. */
+static void forget_silent(struct meta_group *mg)
+{
+    uint64_t now_ns = env_now_ns();
+    struct htable_node *node, *next;
+    for (node = htable_walk(&mg->replays, NULL); node; node = next) {
+        struct meta_replay *replay = container_of(node, struct meta_replay, node);
+        next = htable_walk(&mg->replays, node);
+        if (!replay->running && waitq_empty(&replay->wait) &&
+            caller_take(mg, replay->session, now_ns)->last_ns + META_REPLAY_TTL_NS < now_ns) {
+            htable_remove(&mg->replays, node);
+            mem_free(replay);
+        }
+    }
+    for (node = htable_walk(&mg->callers, NULL); node; node = next) {
+        struct meta_caller *caller = container_of(node, struct meta_caller, node);
+        next = htable_walk(&mg->callers, node);
+        if (caller->last_ns + META_REPLAY_TTL_NS < now_ns) {
+            htable_remove(&mg->callers, node);
+            mem_free(caller);
+        }
+    }
+}
+
+static void purge_fiber(void *arg)
+{
+    struct meta_group *mg = arg;
+    struct store_batch batch;
+    store_batch_init(&batch);
+    int result;
+    do {
+        uint64_t seq;
+        store_batch_reset(&batch);
+        result = find_silent(mg, &batch);
+        if (result == 0 && batch.count > 0)
+            result = meta_append(mg, &batch, &seq);
+    } while (result == 0 && batch.count > 0);
+    store_batch_fini(&batch);
+    mg->purging = false;
+    if (!mg->dead) {
+        if (result == 0)
+            forget_silent(mg);
+        timer_arm(&mg->purge_timer, env_now_ns() + META_REPLAY_TTL_NS / 2);
+    }
+    meta_group_put(mg);
+}
+
+void meta_replay_purge(struct timer *timer)
+{
+    struct meta_group *mg = container_of(timer, struct meta_group, purge_timer);
+    mg->purging = true;
+    meta_group_get(mg);
+    fiber_spawn("meta-purge", purge_fiber, mg);
+}
 
 static struct meta_replay *replay_take(struct meta_group *mg, uint64_t session, uint32_t slot)
 {
@@ -65,6 +169,10 @@ int meta_replay_begin(struct meta_group *mg, const struct wire_meta_req *req, ui
                       uint64_t *seen_seq, struct disk_request *ret_done,
                       struct meta_replay **ret_replay)
 {
+    uint64_t now_ns = env_now_ns();
+    caller_take(mg, req->session, now_ns)->last_ns = now_ns;
+    if (!mg->purge_timer.heap_index && !mg->purging)
+        timer_arm(&mg->purge_timer, now_ns + META_REPLAY_TTL_NS / 2);
     struct meta_replay *replay = replay_take(mg, req->session, req->slot);
     while (replay->running) {
         int result = waitq_wait(&replay->wait, deadline_ns);
@@ -108,5 +216,10 @@ void meta_replay_forget(struct meta_group *mg)
         htable_remove(&mg->replays, node);
         mem_free(replay);
     }
+    while ((node = htable_walk(&mg->callers, NULL))) {
+        htable_remove(&mg->callers, node);
+        mem_free(container_of(node, struct meta_caller, node));
+    }
     htable_fini(&mg->replays);
+    htable_fini(&mg->callers);
 }

@@ -16,6 +16,8 @@ may_yield must_check int meta_replay_begin(struct meta_group *mg, const struct w
                                            struct disk_request *ret_done,
                                            struct meta_replay **ret_replay);
 void meta_replay_end(struct meta_replay *replay);
+/* mg->purge_timer: remove what silent sessions have left. */
+void meta_replay_purge(struct timer *timer);
 /* The group has ceased. */
 void meta_replay_wake_all(struct meta_group *mg);
 void meta_replay_forget(struct meta_group *mg);

@@ -32,6 +32,8 @@ static struct meta_group *group_new(struct meta_service *service, struct group *
     fiber_mutex_init(&mg->ino_mutex);
     htable_init(&mg->opens);
     htable_init(&mg->replays);
+    htable_init(&mg->callers);
+    timer_init(&mg->purge_timer, meta_replay_purge);
     list_init(&mg->orphans);
     return mg;
 }
@@ -63,6 +65,7 @@ static void die(struct meta_group *mg)
     mg->dead = true;
     group_set_user(mg->group, NULL);
     participant_stop(mg);
+    timer_cancel(&mg->purge_timer);
     meta_open_forget(mg);
     meta_reaper_forget(mg);
     meta_replay_wake_all(mg);

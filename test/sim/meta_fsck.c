@@ -171,6 +171,16 @@ static void check_names(struct fsck *fsck)
     }
 }
 
+/* The root is above every directory that has a name. */
+static void check_tree(struct fsck *fsck, const struct row_inode *inode)
+{
+    uint64_t steps = 0;
+    while (inode && inode->ino != CFS_ROOT_INO && steps++ < fsck->inode_count)
+        inode = inode_of(fsck, inode->row.parent);
+    if (!inode || inode->ino != CFS_ROOT_INO)
+        complain(fsck, "the root is not above a directory", inode ? inode->ino : 0, steps);
+}
+
 static void check_inode(struct fsck *fsck, const struct row_inode *inode)
 {
     const struct disk_inode *row = &inode->row;
@@ -178,6 +188,8 @@ static void check_inode(struct fsck *fsck, const struct row_inode *inode)
     if (S_ISDIR(row->mode)) {
         if (row->nlink != (row->nlink || inode->names ? 2 + inode->subdirs : 0))
             complain(fsck, "directory's nlink", inode->ino, row->nlink);
+        if (row->nlink > 0)
+            check_tree(fsck, inode);
         if (row->entries != inode->entries)
             complain(fsck, "directory's entries", inode->ino, row->entries);
         if (inode->names != !is_root && !inode->orphan)
