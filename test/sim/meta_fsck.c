@@ -80,6 +80,8 @@ static void add_row(struct fsck *fsck, uint8_t table, const uint8_t *key, struct
         } else if (table == META_TABLE_PREPARED || table == META_TABLE_DECIDED) {
             fsck->found->open_txns++;
             fsck->found->prepared += table == META_TABLE_PREPARED;
+        } else if (table == META_TABLE_REQUEST) {
+            fsck->found->requests++;
         }
         return;
     }

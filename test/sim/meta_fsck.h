@@ -10,6 +10,7 @@ struct meta_fsck {
     uint64_t orphans;
     uint64_t open_txns; /* prepared, or decided and not yet forgotten */
     uint64_t prepared;
+    uint64_t requests; /* results kept for repetitions */
 };
 
 /* Look at all rows of all meta groups, in the stores of their primaries, and compare: names and
