@@ -197,6 +197,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: store_bench PATH [GIB]\n");
         return 2;
     }
+    if (argc < 2 || argv[1][0] == '-') {
+        fprintf(stderr, "usage: store_bench FILE-OR-DEVICE [GIB]   (it is overwritten)\n");
+        return 2;
+    }
     struct bench bench = {.path = argv[1],
                           .bytes = (argc > 2 ? strtoull(argv[2], NULL, 10) : 4) * GIB};
     log_set_level(LOG_WARN);

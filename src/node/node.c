@@ -256,7 +256,8 @@ static int start_steps(struct node *node)
     const struct map_node *self = own_entry(node);
     if (!self)
         return -ERR_CORRUPT_DISK;
-    rpc_on_peer_lost(node->rpc, peer_lost, node);
+    if (!self->voter) /* a member of the map group looks after its peers itself (map/contact.c) */
+        rpc_on_peer_lost(node->rpc, peer_lost, node);
     rpc_on_session_closed(node->rpc, session_closed, node);
     result = join_map(node, self);
     if (result < 0)
