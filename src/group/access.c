@@ -281,14 +281,14 @@ int group_wait_room(struct group *group)
 
 int group_wait(struct group *group, uint64_t seq)
 {
-    uint32_t epoch = group->epoch;
+    uint32_t reign = group->reign;
     while (group->applied_seq < seq) {
-        if (!group_is_primary(group))
+        if (!group_is_primary(group) || group->reign != reign)
             return -ERR_NOT_PRIMARY;
         (void)waitq_wait(&group->applied_waitq, 0); /* ends with the record or with the role */
     }
-    /* Applied by us, but in a later life as a member: then it may not be what was appended. */
-    if (group->epoch != epoch && !group_is_primary(group))
+    /* Applied by us, but in a later life: then it may not be what was appended. */
+    if (!group_is_primary(group) || group->reign != reign)
         return -ERR_NOT_PRIMARY;
     return map_lease_valid(group->host->lease) ? 0 : -ERR_NO_LEASE;
 }

@@ -44,6 +44,7 @@ static void set_members(struct group *group, const struct map_group *map_group,
 
 static void stop_serving(struct group *group)
 {
+    group->reign++;
     overlay_clear(&group->overlay);
     timer_cancel(&group->send_timer);
     if (group->role == ROLE_PRIMARY)

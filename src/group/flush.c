@@ -16,14 +16,23 @@ struct flush_round {
 struct member_flush {
     struct rpc_async async;
     struct flush_round *round;
+    struct member *member;
+    uint32_t epoch;
 };
 
 static void member_flushed(struct rpc_async *async)
 {
     struct member_flush *flush = container_of(async, struct member_flush, async);
     struct flush_round *round = flush->round;
-    if (async->call.status < 0)
-        round->result = async->call.status;
+    int status = async->call.status;
+    struct group *group = flush->member->group;
+    if (status == -ERR_FENCED) {
+        if (group->epoch == flush->epoch && group_is_primary(group))
+            member_drop(flush->member);
+        status = -ERR_GAP; /* its device failed, not ours: try again without it */
+    }
+    if (status < 0)
+        round->result = status;
     rpc_call_fini(&async->call);
     round->pending--;
     waitq_wake_all(&round->waitq);
@@ -48,6 +57,8 @@ static int flush_once(struct group *group, uint64_t seq)
                            .deadline_ns = env_now_ns() + FLUSH_TIMEOUT_NS},
             .async.done = member_flushed,
             .round = &round,
+            .member = &group->members[i],
+            .epoch = group->epoch,
         };
         round.pending++;
         rpc_send(group->host->rpc, &member->addr, &flushes[i].async);

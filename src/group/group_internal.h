@@ -130,15 +130,16 @@ struct group {
     uint32_t epoch;
     enum group_role role;
     bool valid;
-    bool scanning;          /* receiving INSTALLs */
-    bool applying;          /* the apply fiber runs */
-    bool joining_runs;      /* the join fiber runs */
-    bool failed;            /* apply failed: out until restart */
-    bool in_serving;        /* the content's serving hook runs: it may append */
-    uint32_t recover_epoch; /* of the newest recover_fiber */
+    bool scanning;             /* receiving INSTALLs */
+    bool applying;             /* the apply fiber runs */
+    bool joining_runs;         /* the join fiber runs */
+    bool failed;               /* apply failed: out until restart */
+    bool in_serving;           /* the content's serving hook runs: it may append */
+    uint32_t recover_epoch;    /* of the newest recover_fiber */
     uint32_t reconciled_epoch; /* member: in which a primary last told where the log ends */
-    uint64_t install_ns;    /* scanning: when the last INSTALL came */
+    uint64_t install_ns;       /* scanning: when the last INSTALL came */
     uint32_t scan_number;
+    uint32_t reign;      /* counts how often this replica ceased to be primary */
     uint32_t jump_count; /* scans begun here, ever: a chunk of an earlier one is void */
     uint64_t applied_seq;
     uint32_t applied_epoch;
@@ -225,6 +226,8 @@ void group_log_cut(struct group *group, uint64_t seq);
 
 /* replicate.c: primary to members */
 void group_send_soon(struct group *group);
+/* Ask the map to go on without it. */
+void member_drop(struct member *member);
 void group_commit_advance(struct group *group);
 void group_send_init(struct group *group);
 /* The oldest record that some member may still have to be sent. */

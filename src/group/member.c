@@ -99,6 +99,12 @@ void serve_prepare(void *service, struct rpc_request *request)
         rpc_reply_status(request, -ERR_WRONG_EPOCH);
         return;
     }
+    struct store_health health;
+    store_health(host_store(host), &health);
+    if (health.fenced) { /* I8: what we take now would never get to the device */
+        rpc_reply_status(request, -ERR_FENCED);
+        return;
+    }
     struct reader reader;
     reader_init(&reader, request->tail.data, request->tail.bytes);
     int result = 0;

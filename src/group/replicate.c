@@ -19,9 +19,10 @@ struct prepare {
 static void written_done(struct store_waiter *waiter, int result)
 {
     struct group *group = container_of(waiter, struct group, written);
+    if (result < 0)
+        return; /* the device failed: alone, nothing will be committed any more (stays armed) */
     group->written_armed = false;
-    if (result == 0)
-        group->written_seq = MAX(group->written_seq, group->written_target);
+    group->written_seq = MAX(group->written_seq, group->written_target);
     group_commit_advance(group);
 }
 
@@ -101,6 +102,14 @@ static void drop_fiber(void *arg)
         member->dropping = false;
 }
 
+void member_drop(struct member *member)
+{
+    if (member->dropping || member->state != MAP_MEMBER_IN_SYNC)
+        return;
+    member->dropping = true;
+    fiber_spawn("group-drop", drop_fiber, member);
+}
+
 static void check_silence(struct group *group, struct member *member)
 {
     if (!member->counted || member->state != MAP_MEMBER_IN_SYNC || member->dropping)
@@ -109,10 +118,8 @@ static void check_silence(struct group *group, struct member *member)
         member->progress_ns = env_now_ns();
         return;
     }
-    if (env_now_ns() - member->progress_ns < GROUP_SILENCE_NS)
-        return;
-    member->dropping = true;
-    fiber_spawn("group-drop", drop_fiber, member);
+    if (env_now_ns() - member->progress_ns >= GROUP_SILENCE_NS)
+        member_drop(member);
 }
 
 static void retry_at(struct group *group, uint64_t deadline_ns)
@@ -151,6 +158,8 @@ static void prepare_done(struct rpc_async *async)
             group_send_soon(group);
         return;
     }
+    if (status == -ERR_FENCED)
+        member_drop(member); /* its device has failed: it holds nothing any more */
     if (status == -ERR_CONN_REFUSED)
         map_client_suspect(group->host->map, member->node, member->incarnation);
     if (status == -ERR_WRONG_EPOCH)
