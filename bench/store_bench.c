@@ -193,10 +193,6 @@ static void body(void *arg)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) {
-        fprintf(stderr, "usage: store_bench PATH [GIB]\n");
-        return 2;
-    }
     if (argc < 2 || argv[1][0] == '-') {
         fprintf(stderr, "usage: store_bench FILE-OR-DEVICE [GIB]   (it is overwritten)\n");
         return 2;
