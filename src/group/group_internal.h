@@ -160,6 +160,9 @@ struct group {
     struct waitq room_waitq;
     struct waitq state_waitq; /* commit, role or epoch changed */
     struct fiber_mutex flush_mutex;
+    struct fiber_mutex install_mutex; /* one chunk of a scan at a time */
+    uint32_t install_next_bytes;      /* scanning: where the next chunk begins */
+    uint8_t install_next[STORE_KEY_MAX + 1];
     struct turn_hook send_hook;
     struct timer send_timer;
     struct store_waiter written;
@@ -246,6 +249,8 @@ void group_reconcile_strangers(struct group *group);
 void join_fiber(void *arg);
 void member_promote(struct member *member);
 void member_scan_start(struct member *member);
+/* Tables that a scan copies: [first, end). */
+enum { SCAN_FIRST_TABLE = 0x10, SCAN_END_TABLE = 0xf0 };
 /* Bounds of INSTALL's tail (scan.c writes, install.c reads). */
 struct install_pair {
     uint16_t key_bytes;

@@ -65,6 +65,7 @@ struct group *group_new(struct group_host *host, uint32_t id)
     waitq_init(&group->room_waitq);
     waitq_init(&group->state_waitq);
     fiber_mutex_init(&group->flush_mutex);
+    fiber_mutex_init(&group->install_mutex);
     store_batch_init(&group->batch);
     group_send_init(group);
     htable_insert(&host->groups, &group->node, id);

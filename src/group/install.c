@@ -129,6 +129,39 @@ static int apply_to(struct group *group, uint64_t as_of)
     return group->epoch == epoch && !group->failed ? 0 : -ERR_WRONG_EPOCH;
 }
 
+/* A chunk may come twice (its answer was late), even after later ones, or from an earlier scan.
+ * 1: it is the next one; 0: it is in already; -ERR_WRONG_EPOCH: it is of no use any more. */
+static int chunk_order(const struct install *install, const struct wire_install_req *body)
+{
+    const struct group *group = install->group;
+    struct slice next = slice_of(group->install_next, group->install_next_bytes);
+    if (group->jump_count != install->jump_count || !group->scanning ||
+        body->as_of_seq < group->applied_seq)
+        return -ERR_WRONG_EPOCH;
+    int order = slice_compare(install->from, next);
+    return order == 0 ? 1 : order < 0 ? 0 : -ERR_WRONG_EPOCH;
+}
+
+static int install_chunk(struct install *install, const struct wire_install_req *body)
+{
+    struct group *group = install->group;
+    int result = apply_to(group, body->as_of_seq);
+    if (result == 0)
+        result = install_run(install, body->pair_count);
+    if (result < 0)
+        return result;
+    memcpy(group->install_next, install->to.data, install->to.bytes);
+    group->install_next_bytes = install->to.bytes;
+    group->install_ns = env_now_ns();
+    if (body->last) {
+        group->scanning = false;
+        group->apply_limit = UINT64_MAX;
+        group_state_set_valid(group, true);
+        group_apply_kick(group);
+    }
+    return 0;
+}
+
 void serve_install(void *service, struct rpc_request *request)
 {
     const struct wire_install_req *body = request->body;
@@ -143,21 +176,15 @@ void serve_install(void *service, struct rpc_request *request)
     group->install_ns = env_now_ns();
     install.jump_count = group->jump_count;
     int result = parse(&install, request);
+    fiber_mutex_lock(&group->install_mutex);
     if (result == 0)
-        result = apply_to(group, body->as_of_seq);
-    uint32_t epoch = group->epoch;
-    if (result == 0)
-        result = install_run(&install, body->pair_count);
-    if (result == 0 && group->epoch == epoch && group->jump_count == install.jump_count) {
-        group->catch_up_done_bytes += request->payload.bytes + request->tail.bytes;
-        group->install_ns = env_now_ns();
-        if (body->last) {
-            group->scanning = false;
-            group->apply_limit = UINT64_MAX;
-            group_state_set_valid(group, true);
-            group_apply_kick(group);
-        }
+        result = chunk_order(&install, body);
+    if (result == 1) {
+        result = install_chunk(&install, body);
+        if (result == 0)
+            group->catch_up_done_bytes += request->payload.bytes + request->tail.bytes;
     }
+    fiber_mutex_unlock(&group->install_mutex);
     const struct wire_install_rep reply = {0};
     rpc_reply(request, result, &reply, (struct slice){0}, (struct buf_slice){0});
 }

@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "group/group_internal.h"
 
-enum { SCAN_FIRST_TABLE = 0x10, SCAN_END_TABLE = 0xf0, SCAN_RETRIES_MAX = 500 };
+enum { SCAN_RETRIES_MAX = 500 };
 
 struct scan {
     struct group *group;

@@ -113,6 +113,9 @@ void group_state_jump(struct group *group, uint64_t seq, uint32_t epoch)
     group->jump_count++;
     group->applied_seq = group->commit_seq = group->apply_limit = seq;
     group->applied_epoch = epoch;
+    be32_store(group->install_next, group->id);
+    group->install_next[4] = SCAN_FIRST_TABLE;
+    group->install_next_bytes = 5;
 }
 
 bool group_history_has(const struct group *group, uint64_t seq, uint32_t epoch)
