@@ -19,9 +19,9 @@ enum {
 #define META_LOCK_PATIENCE_NS  (200 * NS_PER_MS)
 #define META_PEER_LOCK_WAIT_MS 150
 #define META_PEER_PATIENCE_NS  (3 * NS_PER_S)
-#define META_PART_LOCK_TTL_NS  (6 * NS_PER_S) /* locks of a silent coordinator */
-#define META_PART_DOUBT_NS     (1 * NS_PER_S) /* prepared and not told: ask */
-#define META_REOPEN_GRACE_NS   (30 * NS_PER_S)
+#define META_PART_LOCK_TTL_NS  (6 * NS_PER_S)  /* locks of a silent coordinator */
+#define META_PART_DOUBT_NS     (1 * NS_PER_S)  /* prepared and not told: ask */
+#define META_REOPEN_GRACE_NS   (10 * NS_PER_S) /* as for a session without connections */
 #define META_SESSION_GRACE_NS  (10 * NS_PER_S)
 #define META_DATA_PATIENCE_NS  (8 * NS_PER_S)
 #define META_REPLAY_TTL_NS     (3600 * NS_PER_S) /* a session silent for so long repeats nothing */

@@ -142,6 +142,23 @@ static int resume_orphan(struct meta_group *mg, struct slice key, struct slice v
     return 0;
 }
 
+/* No inode yet, so none can be open: nobody has to be waited for. */
+static int end_grace_if_empty(struct meta_group *mg)
+{
+    struct group_iter *iter = group_iter_new(mg->group);
+    struct meta_key from, end;
+    struct slice key, value;
+    uint64_t seen_seq = 0;
+    key_table_only(&from, mg->id, META_TABLE_INODE);
+    key_table_only(&end, mg->id, META_TABLE_INODE + 1);
+    group_iter_seek(iter, key_slice(&from));
+    int result = group_iter_next(iter, key_slice(&end), &key, &value, &seen_seq);
+    group_iter_free(iter);
+    if (result == 0)
+        mg->grace_until_ns = 0;
+    return MIN(result, 0);
+}
+
 static int root_missing(struct meta_group *mg)
 {
     uint32_t group;
@@ -199,14 +216,14 @@ int meta_serving(void *context, struct group *group)
     meta_group_get(mg);
     int result = root_missing(mg);
     if (result >= 0)
+        result = end_grace_if_empty(mg);
+    if (result >= 0)
         result = each_row(mg, META_TABLE_PREPARED, resume_prepared);
     if (result >= 0)
         result = each_row(mg, META_TABLE_DECIDED, resume_decided);
     if (result >= 0)
         result = each_row(mg, META_TABLE_ORPHAN, resume_orphan);
     if (result >= 0 && mg->root_missing) {
-        /* A cluster that has just been made: no file can be open. */
-        mg->grace_until_ns = 0;
         int made = meta_root_make(mg);
         if (made < 0)
             log_info("meta-root", "group=%u error=%s effect=\"made with the first request\"",
