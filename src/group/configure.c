@@ -100,6 +100,8 @@ void group_configure(struct group *group, const struct map_group *map_group, str
     waitq_wake_all(&group->applied_waitq);
     waitq_wake_all(&group->room_waitq);
     waitq_wake_all(&group->state_waitq);
+    if (map_group_member_state(map_group, group->host->options.node) == 0)
+        fiber_spawn("group-leave", leave_fiber, group);
     if (role == ROLE_RECOVERING)
         fiber_spawn("group-recover", recover_fiber, group);
     if (role == ROLE_JOINING && !group->joining_runs) {

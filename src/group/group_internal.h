@@ -247,6 +247,7 @@ void group_configure(struct group *group, const struct map_group *map_group, str
 void recover_fiber(void *arg);
 void group_reconcile_strangers(struct group *group);
 void join_fiber(void *arg);
+void leave_fiber(void *arg); /* leave.c */
 void member_promote(struct member *member);
 void member_scan_start(struct member *member);
 /* Tables that a scan copies: [first, end). */

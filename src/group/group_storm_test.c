@@ -721,10 +721,30 @@ static void move_primary(struct map_group *group)
     map_changed();
 }
 
+/* The map gives a joining member's place to a node outside. */
+static void replace_member(struct map_group *group)
+{
+    uint32_t outside = 0;
+    for (uint32_t i = 1; i <= NODES; i++) {
+        if (map_group_member_state(group, i) == 0)
+            outside = i;
+    }
+    for (uint32_t i = 0; outside && i < group->member_count; i++) {
+        if (group->members[i].state != MAP_MEMBER_JOINING || group->primary == 0)
+            continue;
+        group->members[i].node = outside;
+        group->epoch++;
+        map_changed();
+        return;
+    }
+}
+
 static void disturb(struct host *host)
 {
     struct host *other = &world.hosts[(host->id + below(NODES - 1)) % NODES];
     uint64_t dice = below(100);
+    if (below(6) == 0)
+        replace_member(&world.groups[below(GROUPS)]);
     if (!host->alive) {
         if (dice < 40)
             host_restart(host);
@@ -834,13 +854,26 @@ static void check_key(struct host *host, uint32_t group, uint32_t key, uint8_t *
         fail("data is not what was written", host->id, group, key);
 }
 
+/* A node that is no member keeps nothing. */
+static void check_wiped(struct host *host, uint32_t group)
+{
+    uint8_t bytes[9];
+    struct storm_value value;
+    for (uint32_t k = 0; k < KEYS; k++) {
+        if (store_get(host->store, key_of(bytes, group, k), &value, sizeof value) != -ENOENT)
+            fail("a row is left where the group is no more", host->id, group, k);
+    }
+}
+
 static void check_fiber(void *arg)
 {
     struct host *host = arg;
     uint8_t *data = mem_alloc_aligned((size_t)BLOCKS_MAX * STORE_BLOCK_BYTES, 4096);
     for (uint32_t i = 0; i < GROUPS; i++) {
-        if (map_group_member_state(&world.groups[i], host->id) == 0)
+        if (map_group_member_state(&world.groups[i], host->id) == 0) {
+            check_wiped(host, i + 1);
             continue;
+        }
         for (uint32_t k = 0; k < KEYS; k++)
             check_key(host, i + 1, k, data);
     }
