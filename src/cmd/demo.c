@@ -3,6 +3,7 @@
 #include "cmd/demo.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -93,7 +94,7 @@ int command_demo_start(const struct command_line *line)
 }
 
 /* Remove exactly what demo up made. */
-static int wipe(const struct demo *demo)
+static int wipe(const struct demo *demo, bool is_default)
 {
     static const char *const files[] = {"cluster.json", "mount.log", "mount.pid"};
     static const char *const node_files[] = {"disk", "log", "pid"};
@@ -105,8 +106,12 @@ static int wipe(const struct demo *demo)
     for (size_t i = 0; i < ARRAY_COUNT(files); i++)
         (void)unlink(demo_path(demo, files[i]));
     (void)rmdir(demo_path(demo, "mnt"));
-    if (rmdir(demo->dir) == 0 || errno == ENOENT)
+    if (rmdir(demo->dir) == 0 || errno == ENOENT) {
+        char parent[DEMO_PATH_MAX];
+        if (is_default && demo_dir_resolve(NULL, parent) == 0)
+            (void)rmdir(dirname(parent)); /* ~/.claudefs, if nothing else is in it */
         return EX_OK;
+    }
     return report_error(
         EX_CANTCREAT,
         &(struct report){.what = "some files were left in place",
@@ -126,7 +131,7 @@ int command_demo_down(const struct command_line *line)
     if (exit_code == EX_OK)
         exit_code = stopped;
     if (exit_code == EX_OK && command_flag(line, "wipe"))
-        exit_code = wipe(&demo);
+        exit_code = wipe(&demo, command_value(line, "dir") == NULL);
     if (exit_code == EX_OK)
         printf("demo cluster in %s is down%s\n", demo.dir,
                command_flag(line, "wipe") ? ", its files are removed"

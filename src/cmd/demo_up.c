@@ -200,10 +200,16 @@ int command_demo_up(const struct command_line *line)
     if (exit_code != EX_OK)
         return exit_code;
     exit_code = status_wait_usable(demo_addresses(&demo), USABLE_TIMEOUT_MS);
-    if (exit_code == EX_OK && !command_flag(line, "no-mount"))
-        exit_code = mount_it(line, &demo);
     if (exit_code != EX_OK)
         return exit_code;
+    if (!command_flag(line, "no-mount"))
+        exit_code = mount_it(line, &demo);
+    if (exit_code != EX_OK) {
+        fprintf(stderr,
+                "claudefs: the cluster runs, without a mount: claudefs ls, cp, cat ... work; "
+                "claudefs demo down stops it\n");
+        return exit_code;
+    }
     double seconds = (double)(process_now_ms() - begin_ms) / 1000;
     exit_code = status_show(demo_addresses(&demo), &demo);
     printf("\nready in %.1f s", seconds);
