@@ -71,7 +71,7 @@ enum wire_meta_flags {
     META_WANT_ATTR = 64,  /* READDIR: entries with attributes where at hand */
     META_XATTR_CREATE = 128,
     META_XATTR_REPLACE = 256,
-    META_RETRY = 512, /* this may be a repetition: look the result up first */
+    META_RETRY = 512,   /* this may be a repetition: look the result up first */
     META_APPEND = 1024, /* INLINE_WRITE, GROW: at the end, wherever that is */
 };
 
@@ -113,8 +113,8 @@ enum wire_meta_flags {
  * server writes inline data to object 0 and then clears ATTR_INLINE.
  * With META_APPEND, INLINE_WRITE ignores offset and writes at the end (-ERR_NOT_INLINE also if that
  * would not fit), and GROW adds size bytes to the file: the caller owns the last size bytes below
- * the size answered, and writes them then. A repetition is answered with the size of the first time.
- * The mutating verbs (all but LOOKUP, GETATTR, READLINK, OPEN, RELEASE, READDIR, GETXATTR,
+ * the size answered, and writes them then. A repetition is answered with the size of the first
+ * time. The mutating verbs (all but LOOKUP, GETATTR, READLINK, OPEN, RELEASE, READDIR, GETXATTR,
  * LISTXATTR, STATFS, INLINE_READ, SYNC) happen exactly once per (session, slot, slot_seq). */
 struct wire_meta_req {
     struct wire_body body;

@@ -42,7 +42,7 @@ struct linux_reactor {
     bool zerocopy_always;                /* for tests: even to this host, where it is slower */
     struct io_uring_buf_ring *recv_ring; /* NULL: the kernel has no provided-buffer rings */
     uint8_t *recv_buffers;
-    struct list senders; /* connections with something new to send in this turn */
+    struct list senders;   /* connections with something new to send in this turn */
     bool arena_tried;      /* arena_init has run */
     bool arena_registered; /* buffers of buf_arena_set can be used as registered ones */
     struct list free_disk_ops;
