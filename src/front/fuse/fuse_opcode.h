@@ -81,6 +81,7 @@ enum fuse_notify_code {
 
 #define FOPEN_DIRECT_IO              (1u << 0)
 #define FOPEN_KEEP_CACHE             (1u << 1) /* fuse_open_out.open_flags */
+#define FOPEN_NOFLUSH                (1u << 5)
 #define FOPEN_PARALLEL_DIRECT_WRITES (1u << 6)
 #define FUSE_OPEN_KILL_SUIDGID       (1u << 0) /* fuse_open_in.open_flags */
 #define FUSE_WRITE_CACHE             (1u << 0) /* fuse_write_in.write_flags: a page is written back */

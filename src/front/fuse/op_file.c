@@ -73,7 +73,8 @@ static void open_encode(struct fuse_front *front, struct client_file *file, uint
     client_file_attr(file, &attr);
     *ret_open = (struct fuse_open_out){
         .fh = fuse_handle_add(&front->handles, file),
-        .open_flags = FOPEN_PARALLEL_DIRECT_WRITES,
+        /* Writes are answered when they are done: close(2) has nothing to wait for. */
+        .open_flags = FOPEN_PARALLEL_DIRECT_WRITES | FOPEN_NOFLUSH,
     };
     /* May the kernel keep the pages it has? Yes, if nothing has changed since the file was opened
      * here before: pages are read only while it is open, so they are as new as that. */
