@@ -270,18 +270,37 @@ int store_extent_write(struct store *store, struct buf_slice data, uint32_t bloc
 
 /* ---- read ---- */
 
-static bool read_memory(struct store *store, uint64_t block, uint32_t count, void *data)
+/* The write in flight that block lies in, or, if none does, NULL and in *ret_gap how many of count
+ * blocks from there on are surely on the device. */
+static const struct extent_write *in_flight_at(const struct store *store, uint64_t block,
+                                               uint32_t count, uint32_t *ret_gap)
 {
-    struct extent_write *write;
+    const struct extent_write *write;
+    uint64_t next = block + count;
     list_for_each (write, &store->extents.writes, link) {
-        if (write->done || block < write->block || block + count > write->block + write->blocks)
+        if (write->done || write->block + write->blocks <= block)
             continue;
-        const uint8_t *base = write->submitted ? write->io.data : write->buf->data;
-        memcpy(data, base + (block - write->block) * STORE_BLOCK_BYTES,
-               (size_t)count * STORE_BLOCK_BYTES);
-        return true;
+        if (write->block <= block)
+            return write;
+        next = MIN(next, write->block);
     }
-    return false;
+    *ret_gap = (uint32_t)(next - block);
+    return NULL;
+}
+
+static int read_device(struct store *store, uint64_t block, uint32_t count, uint8_t *data)
+{
+    uint32_t bytes = count * STORE_BLOCK_BYTES;
+    bool aligned = (uintptr_t)data % DISK_BLOCK_BYTES == 0;
+    struct buf *bounce = aligned ? NULL : buf_new(bytes);
+    int result =
+        disk_read(store->disk, block * STORE_BLOCK_BYTES, aligned ? data : bounce->data, bytes);
+    if (bounce) {
+        if (result == 0)
+            memcpy(data, bounce->data, bytes);
+        buf_put(bounce);
+    }
+    return result < 0 ? -EIO : 0;
 }
 
 int store_extent_read(struct store *store, struct store_extent extent, uint32_t first,
@@ -294,24 +313,29 @@ int store_extent_read(struct store *store, struct store_extent extent, uint32_t 
     if (index == 0 || index >= store->segment_count ||
         (block + count - 1) / store->segment_blocks != index)
         return -EIO;
-    if (count == 0)
-        return 0;
     struct segment *segment = &store->segments[index];
-    if (segment->users > 0 && read_memory(store, block, count, data))
-        return 0;
-    uint32_t bytes = count * STORE_BLOCK_BYTES;
-    bool aligned = (uintptr_t)data % DISK_BLOCK_BYTES == 0;
-    struct buf *bounce = aligned ? NULL : buf_new(bytes);
+    uint8_t *place = data;
+    int result = 0;
     segment->users++;
-    int result =
-        disk_read(store->disk, block * STORE_BLOCK_BYTES, aligned ? data : bounce->data, bytes);
+    /* The run may span several writes (adjacent extents): each part from where it is now. What is
+     * in flight when we look is copied at once; what is not has completed. */
+    while (count > 0 && result == 0) {
+        uint32_t part = 0;
+        const struct extent_write *write = in_flight_at(store, block, count, &part);
+        if (write) {
+            const uint8_t *base = write->submitted ? write->io.data : write->buf->data;
+            uint64_t skip = block - write->block;
+            part = (uint32_t)MIN((uint64_t)count, write->blocks - skip);
+            memcpy(place, base + skip * STORE_BLOCK_BYTES, (size_t)part * STORE_BLOCK_BYTES);
+        } else {
+            result = read_device(store, block, part, place);
+        }
+        block += part;
+        count -= part;
+        place += (size_t)part * STORE_BLOCK_BYTES;
+    }
     segment->users--;
     segment_consider(store, (uint32_t)index);
     segment_reclaim(store);
-    if (bounce) {
-        if (result == 0)
-            memcpy(data, bounce->data, bytes);
-        buf_put(bounce);
-    }
-    return result < 0 ? -EIO : 0;
+    return result;
 }

@@ -445,6 +445,50 @@ static void test_full(void **state)
 
 /* ---- parts ---- */
 
+/* A run that spans a staged write, a direct one and what is on the device already. */
+static void span(void *arg)
+{
+    struct owner *owner = arg;
+    struct world *world = &owner->world;
+    static const uint32_t sizes[6] = {3, 40, 9, 9, 2, 1};
+    world_format(world);
+    open_owner(owner);
+    uint8_t *data = mem_alloc_aligned(64 * STORE_BLOCK_BYTES, 4096);
+    uint8_t *expected = mem_alloc(64 * STORE_BLOCK_BYTES);
+    for (uint32_t wait = 0; wait < 200; wait++) {
+        uint64_t first = 0, total = 0;
+        for (uint32_t i = 0; i < ARRAY_COUNT(sizes); i++) {
+            struct buf *buf = buf_new(sizes[i] * STORE_BLOCK_BYTES);
+            struct store_extent extent;
+            fill(buf->data, sizes[i], wait * 10 + i + 1);
+            memcpy(expected + total * STORE_BLOCK_BYTES, buf->data, sizes[i] * STORE_BLOCK_BYTES);
+            CHECK(world, store_extent_write(world->store, (struct buf_slice){buf, 0, buf->size},
+                                            sizes[i], &extent) == 0);
+            buf_put(buf);
+            first = i == 0 ? extent.block : first;
+            total += sizes[i];
+            if (extent.block + sizes[i] != first + total)
+                break; /* a new segment */
+            fiber_sleep(random_below(&world->random, 200 * NS_PER_US));
+            CHECK(world,
+                  store_extent_read(world->store, (struct store_extent){first, (uint32_t)total, 0},
+                                    0, (uint32_t)total, data) == 0);
+            CHECK(world, memcmp(data, expected, total * STORE_BLOCK_BYTES) == 0);
+        }
+    }
+    mem_free(data);
+    mem_free(expected);
+}
+
+static void test_span(void **state)
+{
+    struct owner *owner = calloc(1, sizeof *owner);
+    world_init(&owner->world, 51, 96);
+    world_run(&owner->world, span, owner);
+    world_fini(&owner->world);
+    free(owner);
+}
+
 static void trim(void *arg)
 {
     struct owner *owner = arg;
@@ -489,7 +533,8 @@ static void test_trim(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_trim), cmocka_unit_test(test_churn),
-                                       cmocka_unit_test(test_crashes), cmocka_unit_test(test_full)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_span), cmocka_unit_test(test_trim),
+                                       cmocka_unit_test(test_churn), cmocka_unit_test(test_crashes),
+                                       cmocka_unit_test(test_full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -60,20 +60,21 @@ static uint32_t journal_headroom(const struct store *store)
 
 uint32_t segment_floor(const struct store *store, enum segment_urgency urgency)
 {
-    uint32_t member = MAX(4u, store->segment_count * 3 / 100) + journal_headroom(store);
+    uint32_t member = MAX(3u, store->segment_count * 3 / 100);
+    uint32_t user = member + journal_headroom(store);
     switch (urgency) {
     case URGENCY_JOURNAL:
         return 0;
     case URGENCY_NODE:
-        return 2;
+        return 1;
     case URGENCY_CLEANER:
-        return 3;
+        return 2;
     case URGENCY_MEMBER:
         return member;
     case URGENCY_USER:
-        return member + 1;
+        return user;
     case URGENCY_CLEANING:
-        return member + 1 + MAX(4u, store->segment_count / 25);
+        return user + MAX(4u, store->segment_count / 25);
     }
     WRONG("urgency");
 }
