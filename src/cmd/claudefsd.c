@@ -40,10 +40,13 @@ struct server {
 /* ---- end ------------------------------------------------------------------------------------ */
 
 /* The cluster has declared this incarnation dead: nothing of its memory may be used again. A new
- * program image in the same process keeps pid and pid file. */
-static void fenced(void *context)
+ * program image in the same process keeps pid and pid file. A failed device ends the process: a
+ * new one would fail the same way, and an operator has to look. */
+static void fenced(void *context, int why)
 {
     struct server *server = context;
+    if (why == -ERR_FENCED)
+        _exit(EX_IOERR);
     log_info("server-restart", "why=\"fenced\"");
     (void)syscall(SYS_close_range, 3, ~0u, 0); /* 5.9 and later; what is left is close-on-exec */
     int result = process_exec("/proc/self/exe", server->argv);

@@ -14,7 +14,8 @@
  * N1. The incarnation is new with every start: what an earlier process promised by memory alone
  *     (being in sync) is not claimed again.
  * N2. Nothing is served before the store has recovered and the address is ours.
- * N3. A node that was declared dead does not come back by itself: it is started anew (fenced).
+ * N3. A node that was declared dead does not come back by itself: it is started anew (fenced). A
+ *     node whose device failed ends, for a primary that cannot write must not keep its lease.
  *
  * Crash cases. There is no other way to end than to stop: node_stop only saves recovery time.
  *
@@ -97,14 +98,29 @@ static void peer_lost(void *context, const struct net_addr *addr, uint32_t peer,
 static void fence_fiber(void *arg)
 {
     struct node *node = arg;
-    while (!map_lease_fenced(node->lease))
-        fiber_sleep(FENCE_CHECK_NS);
-    log_warn("node-fenced",
-             "node=%u why=\"was silent for longer than its lease\" "
-             "effect=\"starts anew and catches up\"",
-             node->config.node);
+    struct store_health health;
+    int why = 0;
+    while (why == 0) {
+        store_health(node->store, &health);
+        if (health.fenced)
+            why = -ERR_FENCED;
+        else if (map_lease_fenced(node->lease))
+            why = -ERR_NO_LEASE;
+        else
+            fiber_sleep(FENCE_CHECK_NS);
+    }
+    if (why == -ERR_FENCED)
+        log_error("node-fenced",
+                  "node=%u disk=%s why=\"its device failed\" effect=\"the node stops; its groups "
+                  "go on with their other members\" fix=\"replace the device\"",
+                  node->config.node, node->options.disk_path);
+    else
+        log_warn("node-fenced",
+                 "node=%u why=\"was silent for longer than its lease\" effect=\"starts anew and "
+                 "catches up\"",
+                 node->config.node);
     if (node->options.fenced)
-        node->options.fenced(node->options.context);
+        node->options.fenced(node->options.context, why);
 }
 
 /* ---- glue ----------------------------------------------------------------------------------- */

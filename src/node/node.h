@@ -29,9 +29,10 @@ may_yield must_check int node_format(const struct node_format_options *options);
 struct node_options {
     const char *disk_path;
     uint64_t memory_bytes; /* budget of the whole node; 0: NODE_MEMORY_DEFAULT */
-    /* This incarnation was declared dead (it was silent too long): it serves nothing any more and
-     * has to be started anew. Called once, outside fibers. */
-    void (*fenced)(void *context);
+    /* This incarnation must not go on. why: -ERR_NO_LEASE: it was silent too long and has been
+     * declared dead; it has to be started anew. -ERR_FENCED: its device failed; the process has to
+     * end, so that its groups move to others. Called once, from a fiber; has been logged. */
+    void (*fenced)(void *context, int why);
     void *context;
 };
 #define NODE_MEMORY_DEFAULT (256 * MIB)
