@@ -13,7 +13,7 @@
 #include "store/store_internal.h"
 
 #define WAIT_NS    (250 * NS_PER_MS)
-#define GIVE_UP_NS (10 * NS_PER_S)
+#define GIVE_UP_NS (3 * NS_PER_S) /* well below the time after which a client asks again */
 
 int64_t space_left(const struct store *store)
 {
