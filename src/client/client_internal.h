@@ -48,6 +48,9 @@ struct client {
     struct waitq lost_wait;    /* the reassert fiber */
     struct buf *zeroes;        /* DATA_IO_MAX of them */
     uint64_t careful_until_ns; /* a write has failed: sizes follow the data until then */
+    /* By group: 1 + its cold starts when it acknowledged the first change since the last directory
+     * sync there; 0: none since. */
+    uint32_t changed[MAP_GROUPS_MAX + 1];
     uint64_t links_changed_ns; /* the last link, unlink or rename of ours ended */
     struct wire_statfs statfs;
     bool statfs_valid;

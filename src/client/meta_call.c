@@ -108,6 +108,9 @@ int meta_call(struct client *client, const struct client_cred *cred, struct meta
         slot_give(client, slot);
     if (result < 0)
         return result;
+    uint32_t group = meta->call.answered_by_group;
+    if (slot && group <= MAP_GROUPS_MAX && client->changed[group] == 0)
+        client->changed[group] = 1 + client_cold_starts(client, group);
     return unpack_reply(meta);
 }
 

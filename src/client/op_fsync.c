@@ -8,10 +8,24 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-int client_sync_inode(struct client *client, uint64_t ino)
+static int sync_meta(struct client *client, uint64_t ino, uint32_t *ret_group)
 {
     struct meta_call meta = {.type = RPC_SYNC, .req.ino = ino};
-    return meta_call_plain(client, NULL, &meta);
+    int result = meta_call(client, NULL, &meta);
+    *ret_group = meta.call.answered_by_group;
+    meta_call_fini(&meta);
+    return result;
+}
+
+int client_sync_inode(struct client *client, uint64_t ino)
+{
+    uint32_t group;
+    int result = sync_meta(client, ino, &group);
+    if (result < 0 || group > MAP_GROUPS_MAX || client->changed[group] == 0)
+        return result;
+    bool lost = client->changed[group] != 1 + client_cold_starts(client, group);
+    client->changed[group] = 0;
+    return lost ? -EIO : 0; /* as for files (memory_lost) */
 }
 
 struct sync_group {
@@ -59,7 +73,8 @@ static int sync_groups(struct client_inode *inode, const struct client_dirty *di
         syncs[i] = (struct sync_group){&gather, inode, dirty[i].group};
         fiber_spawn("client-sync", sync_group_fiber, &syncs[i]);
     }
-    int meta_result = client_sync_inode(inode->client, inode->ino);
+    uint32_t group;
+    int meta_result = sync_meta(inode->client, inode->ino, &group);
     int result = gather_wait(&gather);
     mem_free(syncs);
     return result < 0 ? result : meta_result;

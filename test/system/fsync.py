@@ -37,11 +37,17 @@ def writer(top, log_path):
                 continue
             if number % 7 == 0:  # also: a new file, its directory, a rename
                 fresh = os.path.join(top, f"new{number}")
-                with open(fresh + ".tmp", "w") as file:
-                    file.write(str(number))
-                    file.flush()
-                    is_safe = safe(file.fileno())
-                os.rename(fresh + ".tmp", fresh)
+                try:
+                    with open(fresh + ".tmp", "w") as file:
+                        file.write(str(number))
+                        file.flush()
+                        is_safe = safe(file.fileno())
+                    os.rename(fresh + ".tmp", fresh)
+                except OSError as error:  # made, not yet fsynced, and gone with all memory
+                    if error.errno not in (errno.ESTALE, errno.ENOENT):
+                        raise
+                    print(f"{time.strftime('%H:%M:%S')} {error}", flush=True)
+                    is_safe = False
                 folder = os.open(top, os.O_RDONLY)
                 is_safe = safe(folder) and is_safe
                 os.close(folder)
