@@ -8,7 +8,7 @@ may_yield must_check int disk_open(const char *path, uint64_t size_bytes, uint32
                                    struct disk **ret_disk)
 {
     struct reactor *reactor = reactor_self();
-    assert((flags & ~(uint32_t)DISK_CREATE) == 0);
+    assert(flags == 0 || flags == DISK_CREATE || flags == DISK_READ_ONLY);
     assert(size_bytes % DISK_BLOCK_BYTES == 0);
     return reactor->backend->disk_open(reactor, path, size_bytes, flags, ret_disk);
 }
@@ -27,6 +27,7 @@ const struct disk_info *disk_info(const struct disk *disk)
 void disk_submit(struct disk *disk, struct disk_io *io)
 {
     assert(disk->reactor == reactor_self() && io->done);
+    assert(io->op == DISK_READ || !disk->info.read_only);
     if (io->op != DISK_FLUSH) {
         assert(io->offset % DISK_BLOCK_BYTES == 0 && io->bytes % DISK_BLOCK_BYTES == 0);
         assert(io->bytes > 0 && io->offset + io->bytes <= disk->info.size_bytes);

@@ -105,10 +105,12 @@ struct disk_info {
     uint64_t size_bytes;
     char kind[16]; /* "file", "block", "sim" */
     char path[240];
+    bool read_only;
 };
 
 enum disk_open_flags {
-    DISK_CREATE = 1, /* make a (sparse) file of size_bytes if there is none */
+    DISK_CREATE = 1,    /* make a (sparse) file of size_bytes if there is none */
+    DISK_READ_ONLY = 2, /* only reads follow; shared with other readers, not with a writer */
 };
 
 /* Open a device for this reactor and lock it against a second process.

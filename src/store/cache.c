@@ -111,7 +111,7 @@ int copies_read(struct store *store, const struct disk_pointer *pointer, void *b
         result =
             disk_read(store->disk, pointer->block[copy] * STORE_BLOCK_BYTES, bytes, pointer->bytes);
         if (result == 0 && crc32c(0, bytes, pointer->bytes) == pointer->crc) {
-            if (copy == 0 || store->fenced)
+            if (copy == 0 || store->fenced || store->options.read_only)
                 return 0;
             store->health.node_repairs++;
             log_warn("store-node-repaired", "block=%llu good=%llu",

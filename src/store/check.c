@@ -8,22 +8,34 @@
  */
 #include "store/store_internal.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+
 #include "base/log.h"
 
 enum { TRIES = 3, FINDINGS_MAX = 10 };
 
 struct check {
     struct store *store;
+    store_finding_fn fn;
+    void *context;
     uint32_t *blocks; /* per segment */
     uint32_t findings;
     bool quiet;
 };
 
-static void finding(struct check *check, const char *what, uint64_t a, uint64_t b)
+static void finding(struct check *check, const char *what, const char *format, ...)
+    printf_like(3, 4);
+
+static void finding(struct check *check, const char *what, const char *format, ...)
 {
-    if (check->findings++ < FINDINGS_MAX)
-        log_error("store-check", "what=%s a=%llu b=%llu", what, (unsigned long long)a,
-                  (unsigned long long)b);
+    char where[160];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(where, sizeof where, format, arguments);
+    va_end(arguments);
+    check->findings++;
+    check->fn(check->context, what, where);
 }
 
 static void check_range(struct check *check, const void *node, struct slice low, struct slice high)
@@ -32,12 +44,12 @@ static void check_range(struct check *check, const void *node, struct slice low,
     uint32_t count = node_count(node);
     struct slice first = slice_of(key, node_key(node, 0, key));
     if (!node_sorted(node))
-        finding(check, "keys out of order", node_level(node), count);
+        finding(check, "keys out of order", "tree node of level %u", node_level(node));
     if (slice_compare(first, low) < 0 && low.bytes > 0 && node_level(node) == 0)
-        finding(check, "key below its range", node_level(node), 0);
+        finding(check, "key below its range", "tree node of level %u", node_level(node));
     struct slice last = slice_of(key, node_key(node, count - 1, key));
     if (high.bytes > 0 && slice_compare(last, high) >= 0)
-        finding(check, "key above its range", node_level(node), 0);
+        finding(check, "key above its range", "tree node of level %u", node_level(node));
 }
 
 /* Recursion: as deep as the tree (DISK_TREE_LEVEL_MAX). */
@@ -50,12 +62,15 @@ static void check_node(struct check *check, const struct disk_pointer *pointer, 
         return;
     int result = cache_get(store, pointer, level, &node);
     if (result < 0) {
-        finding(check, "unreadable tree node", pointer->block[0], level);
+        finding(check, "unreadable tree node", "block %llu and its copy %llu, level %u",
+                (unsigned long long)pointer->block[0], (unsigned long long)pointer->block[1],
+                level);
         return;
     }
     uint32_t index = segment_of(store, pointer->block[0]);
     if (store->segments[index].state != SEGMENT_NODE)
-        finding(check, "tree node in a foreign segment", pointer->block[0], index);
+        finding(check, "tree node in a foreign segment", "block %llu, segment %u",
+                (unsigned long long)pointer->block[0], index);
     check->blocks[index] += 2 * NODE_BLOCKS;
     check_range(check, node->bytes, low, high);
     uint8_t from[NODE_KEY_MAX], to[NODE_KEY_MAX];
@@ -106,15 +121,18 @@ static int check_backpointers(struct check *check)
             extent.block < store->segment_blocks ||
             (extent.block + extent.blocks - 1) / store->segment_blocks !=
                 extent.block / store->segment_blocks) {
-            finding(check, "bad backpointer row", extent.block, extent.blocks);
+            finding(check, "bad backpointer row", "block %llu, %u blocks",
+                    (unsigned long long)extent.block, extent.blocks);
             continue;
         }
         if (extent.block < after)
-            finding(check, "extents overlap", extent.block, after);
+            finding(check, "extents overlap", "block %llu; the one before ends at %llu",
+                    (unsigned long long)extent.block, (unsigned long long)after);
         after = extent.block + extent.blocks;
         uint32_t index = segment_of(store, extent.block);
         if (store->segments[index].state != SEGMENT_DATA)
-            finding(check, "extent in a foreign segment", extent.block, index);
+            finding(check, "extent in a foreign segment", "block %llu, segment %u",
+                    (unsigned long long)extent.block, index);
         check->blocks[index] += extent.blocks;
     }
     store_iter_free(iter);
@@ -133,13 +151,14 @@ static void check_counts(struct check *check)
         if (table->block[0] && segment_of(store, table->block[0]) == i)
             expected -= 2 * table->bytes / STORE_BLOCK_BYTES;
         if (check->blocks[i] != expected)
-            finding(check, "live count differs", i, ((uint64_t)expected << 32) | check->blocks[i]);
+            finding(check, "live count differs", "segment %u: %u blocks counted, %u in rows", i,
+                    expected, check->blocks[i]);
     }
 }
 
-int store_check(struct store *store)
+int store_check_report(struct store *store, store_finding_fn fn, void *context)
 {
-    struct check check = {.store = store};
+    struct check check = {.store = store, .fn = fn, .context = context};
     check.blocks = mem_alloc(store->segment_count * sizeof *check.blocks);
     int result = 0;
     for (uint32_t i = 0; i < TRIES && !check.quiet && result >= 0; i++) {
@@ -162,6 +181,19 @@ int store_check(struct store *store)
     if (result == -EIO || check.findings > 0)
         return -ERR_CORRUPT_DISK;
     return result < 0 ? result : 0;
+}
+
+static void finding_to_log(void *context, const char *what, const char *where)
+{
+    uint32_t *told = context;
+    if ((*told)++ < FINDINGS_MAX)
+        log_error("store-check", "what=\"%s\" where=\"%s\"", what, where);
+}
+
+int store_check(struct store *store)
+{
+    uint32_t told = 0;
+    return store_check_report(store, finding_to_log, &told);
 }
 
 int store_scrub(struct store *store, uint64_t rate_bytes_per_s,

@@ -16,6 +16,8 @@
  *     any segment can be reused. After a cut, that entry overwrites the first entry dropped.
  * R5  After damage the journal goes on in a fresh segment that no chain leads to, and a checkpoint
  *     completes before the store is handed out.
+ * R6  A store opened to be read only stays as it is after the replay, "recovering": changes reach
+ *     memory alone, nothing is freed, no fiber runs.
  */
 #include "base/crc32c.h"
 #include "base/log.h"
@@ -294,6 +296,9 @@ int recover(struct store *store)
         result = find_end(store, &outcome);
     if (result == 0)
         result = replay_all(store, &outcome);
+    store->health.journal_damaged = outcome.damaged;
+    if (store->options.read_only)
+        return result; /* R6 */
     if (result == 0)
         result = disk_flush(store->disk);
     if (result == 0) {
@@ -303,7 +308,6 @@ int recover(struct store *store)
     if (result < 0)
         return result;
     store->recovering = false;
-    store->health.journal_damaged = outcome.damaged;
     for (uint32_t i = 1; i < store->segment_count; i++) {
         struct segment *segment = &store->segments[i];
         if (segment->state != SEGMENT_DATA)

@@ -132,6 +132,7 @@ int store_open(struct disk *disk, const struct store_options *options, struct st
 {
     struct disk_superblock super;
     assert(options->memory_bytes >= 16 * MIB && options->log_ops);
+    assert(options->read_only || !disk_info(disk)->read_only);
     int result = superblock_read(disk, &super);
     if (result < 0)
         return result;
@@ -144,6 +145,8 @@ int store_open(struct disk *disk, const struct store_options *options, struct st
         store_free(store);
         return result;
     }
+    if (options->read_only)
+        return 0;
     start_fibers(store);
     if (store->recover_checkpoint) {
         /* R5. The segment this entry goes to is not in any chain until then. */
@@ -169,7 +172,7 @@ const struct store_identity *store_identity(const struct store *store)
 
 int store_close(struct store *store)
 {
-    int result = checkpoint_now(store);
+    int result = store->options.read_only ? 0 : checkpoint_now(store);
     if (result == -ERR_NO_SPACE) /* the journal has everything */
         result = store_wait_durable(store, store->journal.next_lsn - 1);
     stop_fibers(store);
@@ -204,6 +207,12 @@ uint64_t store_commit(struct store *store, const struct store_batch *batch)
     struct disk_record_extent few[16], *extents = few;
     struct slice bytes = slice_of(batch->bytes, batch->used);
     struct change change;
+    if (store->recovering) {
+        assert(store->options.read_only);
+        int applied = batch_apply(store, bytes, store->journal.next_lsn - 1);
+        assert(applied == 0);
+        return store->journal.next_lsn - 1;
+    }
     uint32_t cursor = 0, count = 0;
     uint64_t data_seq = 0;
     if (batch->count > ARRAY_COUNT(few))

@@ -87,6 +87,7 @@ struct store_options {
     const struct store_log_ops *log_ops;
     void *context;
     uint64_t flush_interval_ns; /* background flush while dirty; 0: 100 ms */
+    bool read_only;             /* the device is not written: see store_open */
 };
 
 /* Recover and open. ret_store is set before the replay callbacks run, so that they can use it.
@@ -94,13 +95,16 @@ struct store_options {
  * superblock slot, tree root unreadable: the text log says which), -EIO.
  * A damaged journal (bad entry before the last known flush) does not fail the open: everything
  * after the damage is ignored and store_health().journal_damaged is set; the node must then rejoin
- * its groups by a full scan. */
+ * its groups by a full scan.
+ * read_only: nothing is ever written; what the journal holds is replayed into memory (as much as
+ * lies between two checkpoints: at most 256 MiB). store_commit and store_apply then change memory
+ * alone; log records, extents and waits for the device are not to be had (asserted). */
 may_yield must_check int store_open(struct disk *disk, const struct store_options *options,
                                     struct store **ret_store);
 /* Read the identity without opening. Errors as store_open. */
 may_yield must_check int store_identify(struct disk *disk, struct store_identity *ret_identity);
 const struct store_identity *store_identity(const struct store *store);
-/* Flush, checkpoint, and free (orderly stop). */
+/* Flush, checkpoint, and free (orderly stop). read_only: just free. */
 may_yield must_check int store_close(struct store *store);
 
 /* ---- reading ----------------------------------------------------------------------------- */
@@ -242,5 +246,10 @@ may_yield must_check int store_scrub(struct store *store, uint64_t rate_bytes_pe
 /* Verify structure: tree order, checksums of all nodes, live counts against backpointers,
  * backpointers inside segments. 0 or -ERR_CORRUPT_DISK, first findings in the log. */
 may_yield must_check int store_check(struct store *store);
+/* The same; each finding goes to fn: what is wrong, and where on the device. A store that changes
+ * meanwhile is looked at again, so a finding may be told several times. */
+typedef void (*store_finding_fn)(void *context, const char *what, const char *where);
+may_yield must_check int store_check_report(struct store *store, store_finding_fn fn,
+                                            void *context);
 
 #endif

@@ -123,10 +123,11 @@ int linux_disk_open(struct reactor *reactor, const char *path, uint64_t size_byt
     arena_init(linux_of(reactor));
     if (strlen(path) >= sizeof((struct disk_info *)0)->path)
         return -ENAMETOOLONG;
-    int open_flags = O_RDWR | O_CLOEXEC;
+    bool read_only = flags & DISK_READ_ONLY;
+    int open_flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
     if (flags & DISK_CREATE)
         open_flags |= O_CREAT;
-    if (stat(path, &stat_before) == 0 && S_ISBLK(stat_before.st_mode))
+    if (stat(path, &stat_before) == 0 && S_ISBLK(stat_before.st_mode) && !read_only)
         open_flags = O_RDWR | O_CLOEXEC | O_EXCL;
     int fd = open_direct(path, open_flags);
     if (fd < 0)
@@ -135,7 +136,8 @@ int linux_disk_open(struct reactor *reactor, const char *path, uint64_t size_byt
     disk->base.reactor = reactor;
     disk->fd = fd;
     (void)snprintf(disk->base.info.path, sizeof disk->base.info.path, "%s", path);
-    int result = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+    disk->base.info.read_only = read_only;
+    int result = flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0 ? -errno : 0;
     if (result == -EWOULDBLOCK)
         result = -EBUSY;
     if (result == 0)

@@ -4,7 +4,9 @@
  * A request takes effect when it completes, a random time after its submission, so requests in
  * flight together are reordered. What is durable is kept by sim_fault.c.
  *
- * I1. A disk is open on at most one live node (disk->owner).
+ * I1. A disk is open on at most one live node (disk->owner). Those who only read are not counted:
+ *     they see what has completed, also while its owner is at work (so a test can look at the disks
+ *     of a quiet cluster).
  * I2. Requests in flight are in node->disk_ops; the bytes they name belong to the node. */
 #include <string.h>
 
@@ -172,7 +174,7 @@ void sim_disk_submit(struct disk *base, struct disk_io *io)
     struct sim_handle *handle = container_of(base, struct sim_handle, base);
     struct sim_node *node = sim_node_of(base->reactor);
     struct sim_disk_op *op = sim_alloc(sizeof *op);
-    assert(handle->disk->owner == node);
+    assert(handle->disk->owner == node || base->info.read_only);
     op->disk = handle->disk;
     op->io = io;
     if (io->op == DISK_FLUSH)
@@ -262,12 +264,15 @@ int sim_disk_open(struct reactor *reactor, const char *path, uint64_t size_bytes
         sim_disk_new(node->sim, path, size_bytes);
         disk = sim_disk_find(node->sim, path);
     }
-    if (disk->owner)
+    bool read_only = flags & DISK_READ_ONLY;
+    if (disk->owner && !read_only)
         return -EBUSY;
-    disk->owner = node;
+    if (!read_only)
+        disk->owner = node;
     struct sim_handle *handle = mem_zalloc(sizeof *handle);
     handle->base.reactor = reactor;
     handle->base.info.size_bytes = disk->size_bytes;
+    handle->base.info.read_only = read_only;
     memcpy(handle->base.info.kind, "sim", 4);
     memcpy(handle->base.info.path, disk->path, sizeof disk->path);
     handle->disk = disk;
@@ -279,10 +284,12 @@ void sim_disk_close(struct disk *base)
 {
     struct sim_handle *handle = container_of(base, struct sim_handle, base);
     struct sim_disk_op *op;
-    assert(handle->disk->owner == sim_node_of(base->reactor));
-    list_for_each (op, &handle->disk->owner->disk_ops, link)
+    struct sim_node *node = sim_node_of(base->reactor);
+    assert(handle->disk->owner == node || base->info.read_only);
+    list_for_each (op, &node->disk_ops, link)
         assert(op->disk != handle->disk); /* a closed disk has nothing in flight */
-    handle->disk->owner = NULL;
+    if (!base->info.read_only)
+        handle->disk->owner = NULL;
     mem_free(handle);
 }
 
