@@ -10,6 +10,7 @@
  *     meta_call.c   names packed, slot for exactly-once, reply validated
  *     data_io.c     pieces of objects in parallel, CRC per block      split.c  the arithmetic
  *       call.c        route by map, send, judge, wait, repeat until io_timeout
+ *   release.c     closed files, told to the servers together
  *   inode.c       what is known of open inodes: attributes, inline bytes, lazy mtime, dirty groups
  *   three fibers: map (a new map wakes stuck calls), lazy (late mtimes), reassert (open files)
  *
@@ -117,6 +118,7 @@ struct client *client_new(struct rpc *rpc, struct map_client *map,
     list_init(&client->lazy);
     waitq_init(&client->lazy_wait);
     list_init(&client->files);
+    client_closed_init(client);
     waitq_init(&client->lost_wait);
     client->zeroes = buf_new(DATA_IO_MAX);
     memset(client->zeroes->data, 0, DATA_IO_MAX);
@@ -169,17 +171,18 @@ static void flush_all_fiber(void *arg)
 
 void client_flush_all(struct client *client)
 {
-    if (!lazy_find(client))
-        return;
-    struct flush_all *flush = mem_zalloc(sizeof *flush);
-    flush->client = client;
-    flush->refs = 2; /* ours and the fiber's: it may outlive our patience */
-    waitq_init(&flush->wait);
-    fiber_spawn("client-flush", flush_all_fiber, flush);
     uint64_t deadline_ns = env_now_ns() + CLIENT_END_NS;
-    while (!flush->done && env_now_ns() < deadline_ns)
-        (void)waitq_wait(&flush->wait, deadline_ns);
-    flush_all_put(flush);
+    if (lazy_find(client)) {
+        struct flush_all *flush = mem_zalloc(sizeof *flush);
+        flush->client = client;
+        flush->refs = 2; /* ours and the fiber's: it may outlive our patience */
+        waitq_init(&flush->wait);
+        fiber_spawn("client-flush", flush_all_fiber, flush);
+        while (!flush->done && env_now_ns() < deadline_ns)
+            (void)waitq_wait(&flush->wait, deadline_ns);
+        flush_all_put(flush);
+    }
+    client_closed_drain(client, deadline_ns);
 }
 
 void client_stats(const struct client *client, struct client_stats *ret_stats)

@@ -31,8 +31,8 @@ struct client_options {
  * rpc_on_peer_lost for itself. */
 struct client *client_new(struct rpc *rpc, struct map_client *map,
                           const struct client_options *options);
-/* Send what is lazily kept (modification times). For an orderly end: takes at most two seconds,
- * even if servers do not answer. */
+/* Send what is lazily kept (modification times, closed files). For an orderly end: takes at most
+ * two seconds, even if servers do not answer. */
 may_yield void client_flush_all(struct client *client);
 
 /* Who asks. checked: permissions have been checked already (kernel, default_permissions). */

@@ -11,6 +11,7 @@ enum {
     CLIENT_CHECKSUM_TRIES = 2, /* reads of a block that fails its checksum */
     CLIENT_SYMLINKS_MAX = 40,
     CLIENT_LOOKUP_TRIES = 4, /* of a name that is being replaced */
+    CLIENT_CLOSED_MAX = 512,
 };
 #define CLIENT_IO_TIMEOUT_NS     (60 * NS_PER_S)
 #define CLIENT_TRY_TIMEOUT_NS    (10 * NS_PER_S) /* one attempt; a new map ends it sooner */
@@ -29,6 +30,15 @@ struct client_slot {
     uint32_t index;
 };
 
+/* Registrations of closed files that their primaries do not know of yet (release.c). */
+struct client_closed {
+    struct wire_release rows[CLIENT_CLOSED_MAX];
+    uint32_t count;
+    uint32_t flying; /* rows on their way, not in rows[] */
+    struct timer timer;
+    struct waitq room;
+};
+
 struct client {
     struct rpc *rpc;
     struct map_client *map;
@@ -43,7 +53,8 @@ struct client {
     struct htable inodes; /* struct client_inode by inode number */
     struct list lazy;     /* inodes with a modification time or dirty groups to look after */
     struct waitq lazy_wait;
-    struct list files;         /* all struct client_file */
+    struct list files; /* all struct client_file */
+    struct client_closed closed;
     uint64_t open_ids;         /* chosen for registrations: a repeated OPEN is the same one */
     struct waitq lost_wait;    /* the reassert fiber */
     struct buf *zeroes;        /* DATA_IO_MAX of them */
@@ -197,6 +208,16 @@ struct client_file {
 struct client_file *client_file_new(struct client_inode *inode, const struct meta_call *answer);
 /* Register open files again with primaries that have changed or were disconnected. */
 may_yield void client_reassert(struct client *client);
+
+/* ---- closed files (release.c) ---------------------------------------------------------------- */
+
+void client_closed_init(struct client *client);
+/* The registration open_id of inode ino is no longer wanted; its primary is told soon. */
+may_yield void client_closed_add(struct client *client, uint64_t ino, uint64_t open_id);
+/* Tell the group of inode ino now, ahead of what is sent to it next. */
+void client_closed_send(struct client *client, uint64_t ino);
+/* Tell all, and wait until they know or until the deadline. */
+may_yield void client_closed_drain(struct client *client, uint64_t deadline_ns);
 
 /* ---- data (data_io.c) ------------------------------------------------------------------------ */
 

@@ -369,6 +369,19 @@ static int on_names(const struct question *q, struct answer *a)
     }
 }
 
+static void release(const struct question *q)
+{
+    struct wire_release row;
+    for (uint32_t at = 0; at + sizeof row <= q->value.bytes; at += sizeof row) {
+        memcpy(&row, (const uint8_t *)q->value.data + at, sizeof row);
+        uint64_t *known = &fake.open_ids[row.open_id % ARRAY_COUNT(fake.open_ids)];
+        if (*known == row.open_id) {
+            *known = 0;
+            fake.opens--;
+        }
+    }
+}
+
 static int on_inode(const struct question *q, struct answer *a)
 {
     struct wire_attr *attr = inode_of(q->req->ino);
@@ -380,10 +393,7 @@ static int on_inode(const struct question *q, struct answer *a)
     case RPC_SYNC:
         return 0;
     case RPC_RELEASE:
-        if (fake.open_ids[q->req->open_id % ARRAY_COUNT(fake.open_ids)] == q->req->open_id) {
-            fake.open_ids[q->req->open_id % ARRAY_COUNT(fake.open_ids)] = 0;
-            fake.opens--;
-        }
+        release(q);
         return 0;
     case RPC_OPEN:
         register_open(q->req, a);

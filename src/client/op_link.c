@@ -5,6 +5,9 @@
 static int call_and_note(struct client *client, const struct client_cred *cred,
                          struct meta_call *meta)
 {
+    client_closed_send(client, meta->req.ino);
+    if (meta->req.ino2)
+        client_closed_send(client, meta->req.ino2);
     int result = meta_call_plain(client, cred, meta);
     client->links_changed_ns = env_now_ns();
     return result;

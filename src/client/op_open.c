@@ -87,16 +87,12 @@ int client_release(struct client_file *file)
     while (file->reasserting) /* it holds the file; it ends, for every call does */
         fiber_sleep(CLIENT_BACKOFF_MIN_NS);
     list_remove(&file->link);
-    struct meta_call meta = {
-        .type = RPC_RELEASE,
-        .req = {.ino = inode->ino, .open_id = file->open_id},
-    };
     client->stats.open_files--;
     inode->files--;
+    client_closed_add(client, inode->ino, file->open_id);
     mem_free(file);
-    int released = meta_call_plain(client, NULL, &meta);
     client_inode_put(inode);
-    return result < 0 ? result : released;
+    return result;
 }
 
 static void file_place_by_map(struct client_file *file)

@@ -92,7 +92,7 @@ enum wire_meta_flags {
  * RMDIR       dir      name                                                   -
  * RENAME      dir      name      ino2 = target dir, name2, flags              -
  * OPEN        inode              META_OPEN [open_id], META_WANT_DATA          attr, open_id, tail
- * RELEASE     inode              open_id                                      -
+ * RELEASE     inode              value = struct wire_release[], of its group  -
  * READDIR     dir                offset = cookie (0: start), size = bytes     dirents in the tail
  * GETXATTR    inode    name                                                   tail: value
  * SETXATTR    inode    name      value, flags                                 -
@@ -165,6 +165,13 @@ struct wire_dirent {
     uint16_t attr_bytes; /* 0, or sizeof(struct wire_attr): it follows the padded name */
 };
 FORMAT_SIZE(struct wire_dirent, 24);
+
+/* RELEASE: a registration that ends. One that is not known is none any more. */
+struct wire_release {
+    uint64_t ino;
+    uint64_t open_id;
+};
+FORMAT_SIZE(struct wire_release, 16);
 
 struct wire_statfs {
     uint64_t size_bytes;

@@ -45,7 +45,16 @@ int op_open(struct meta_op *op)
 
 int op_release(struct meta_op *op)
 {
-    meta_open_remove(op->mg, op->req->session, op->req->ino, op->req->open_id);
+    struct wire_release row;
+    struct reader reader;
+    reader_init(&reader, op->value.data, op->value.bytes);
+    if (op->value.bytes == 0 || op->value.bytes % sizeof row != 0)
+        return -ERR_CORRUPT_WIRE;
+    for (uint32_t left = op->value.bytes / sizeof row; left > 0; left--) {
+        reader_copy(&reader, &row, sizeof row);
+        meta_open_remove(op->mg, op->req->session, row.ino, row.open_id);
+    }
+    assert(reader_ok(&reader));
     return 0;
 }
 
