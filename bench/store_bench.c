@@ -1,208 +1,183 @@
 /* SPDX-License-Identifier: MIT */
-/* How fast the local store is on a file or device: commits, durable commits, extents, lookups.
+/* How fast the store alone is on a file or device, without network and replication.
  *
- *     store_bench PATH [GIB]      the file is created (sparse) or overwritten
- *
- * One line per scenario: name, operations per second, operations, seconds. */
+ * One line of JSON per row: operations, seconds, CPU seconds, the longest single operation, and
+ * what the store did meanwhile (flushes, bytes by kind, allocations). bench/store.py runs this
+ * beside fio and puts the two in relation. */
+#include "store_bench.h"
+
+#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
-#include "base/hash.h"
 #include "base/log.h"
-#include "env/linux.h"
-#include "store/store.h"
+#include "base/mem.h"
 
-enum { FIBERS = 64, VALUE_BYTES = 200, ROWS = 400000 };
-
-struct bench {
-    struct reactor *reactor;
-    const char *path;
-    uint64_t bytes;
-    struct disk *disk;
-    struct store *store;
-    uint32_t running;
-    uint64_t left;
-    uint64_t next;
-    struct waitq done;
-};
-
-static void check(int result, const char *what)
+void bench_check(int result, const char *what)
 {
     if (result < 0) {
-        fprintf(stderr, "%s: %s\n", what, error_text(result));
+        fprintf(stderr, "store_bench: %s: %s\n", what, error_text(result));
         exit(1);
     }
 }
 
-static struct slice row_key(uint64_t index, uint8_t key[13])
+static uint64_t cpu_ns(void)
 {
-    be32_store(key, 3);
-    key[4] = 0x10;
-    be64_store(key + 5, hash_u64(index));
-    return slice_of(key, 13);
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
-static uint64_t commit_one(struct bench *bench, struct store_batch *batch)
+bool bench_next(struct bench *bench, uint64_t *ret_index)
 {
-    uint8_t key[13], value[VALUE_BYTES] = {0};
-    store_batch_reset(batch);
-    store_batch_put(batch, row_key(bench->next++ % ROWS, key), slice_of(value, sizeof value));
-    check(store_reserve(bench->store, 0, false), "reserve");
-    return store_commit(bench->store, batch);
+    if (bench->next == bench->limit || env_now_ns() >= bench->deadline_ns)
+        return false;
+    *ret_index = bench->next++;
+    return true;
 }
 
-static void finish(struct bench *bench)
+void bench_op_done(struct bench *bench, uint64_t start_ns)
+{
+    bench->stall_ns = MAX(bench->stall_ns, env_now_ns() - start_ns);
+}
+
+void bench_fiber_done(struct bench *bench)
 {
     bench->running--;
     waitq_wake_all(&bench->done);
 }
 
-static void committer(void *arg)
+bool bench_wants(const struct bench *bench, const char *name)
 {
-    struct bench *bench = arg;
-    struct store_batch batch;
-    store_batch_init(&batch);
-    while (bench->left > 0) {
-        bench->left--;
-        (void)commit_one(bench, &batch);
-        if (bench->left % 64 == 0)
-            fiber_yield();
-    }
-    store_batch_fini(&batch);
-    finish(bench);
+    return !bench->only || strstr(name, bench->only);
 }
 
-static void waiter(struct bench *bench, bool durable)
+static void print_row(const struct bench *bench, const struct bench_row *row, double seconds,
+                      double cpu, const struct store_health *before)
 {
-    struct store_batch batch;
-    store_batch_init(&batch);
-    while (bench->left > 0) {
-        bench->left--;
-        uint64_t lsn = commit_one(bench, &batch);
-        check(durable ? store_wait_durable(bench->store, lsn)
-                      : store_wait_written(bench->store, lsn),
-              "wait");
-    }
-    store_batch_fini(&batch);
-    finish(bench);
+    struct store_health now;
+    store_health(bench->store, &now);
+    printf("{\"row\": \"%s\", \"fibers\": %u, \"ops\": %llu, \"op_bytes\": %llu, "
+           "\"seconds\": %.3f, \"cpu_seconds\": %.3f, \"ops_per_s\": %.0f, "
+           "\"ops_per_cpu_s\": %.0f, \"stall_ms\": %.2f, \"allocs\": %llu, "
+           "\"flushes\": %llu, \"checkpoints\": %llu, \"journal_bytes\": %llu, "
+           "\"data_bytes\": %llu, \"node_bytes\": %llu, \"cleaned_bytes\": %llu, "
+           "\"memory_bytes\": %llu}\n",
+           row->name, row->fibers, (unsigned long long)bench->next,
+           (unsigned long long)row->op_bytes, seconds, cpu, (double)bench->next / seconds,
+           (double)bench->next / cpu, (double)bench->stall_ns / 1e6,
+           (unsigned long long)(mem_heap_allocs(NULL) - bench->allocs),
+           (unsigned long long)(now.flushes - before->flushes),
+           (unsigned long long)(now.checkpoints - before->checkpoints),
+           (unsigned long long)(now.journal_bytes - before->journal_bytes),
+           (unsigned long long)(now.data_bytes - before->data_bytes),
+           (unsigned long long)(now.node_bytes - before->node_bytes),
+           (unsigned long long)(now.cleaned_bytes - before->cleaned_bytes),
+           (unsigned long long)now.memory_bytes);
+    fflush(stdout);
 }
 
-static void written_committer(void *arg)
+void bench_run(struct bench *bench, const struct bench_row *row)
 {
-    waiter(arg, false);
-}
-
-static void durable_committer(void *arg)
-{
-    waiter(arg, true);
-}
-
-static void reader(void *arg)
-{
-    struct bench *bench = arg;
-    uint8_t key[13], value[VALUE_BYTES];
-    while (bench->left > 0) {
-        bench->left--;
-        int bytes = store_get(bench->store, row_key(hash_u64(bench->left) % ROWS, key), value,
-                              sizeof value);
-        check(bytes, "get");
-        if (bench->left % 64 == 0)
-            fiber_yield();
-    }
-    finish(bench);
-}
-
-static void extents(struct bench *bench, uint32_t blocks)
-{
-    struct store_batch batch;
-    struct buf *buf = buf_new(blocks * STORE_BLOCK_BYTES);
-    memset(buf->data, 7, buf->size);
-    store_batch_init(&batch);
-    while (bench->left > 0) {
-        bench->left--;
-        struct store_extent extent;
-        uint8_t key[13];
-        struct slice name = row_key(bench->next++, key);
-        check(store_reserve(bench->store, buf->size, false), "reserve");
-        check(store_extent_write(bench->store, (struct buf_slice){buf, 0, buf->size}, blocks,
-                                 &extent),
-              "extent");
-        store_batch_reset(&batch);
-        store_batch_put(&batch, name, slice_of(&extent, sizeof extent));
-        store_batch_extent_add(&batch, extent, name);
-        check(store_wait_written(bench->store, store_commit(bench->store, &batch)), "wait");
-    }
-    store_batch_fini(&batch);
-    buf_put(buf);
-    finish(bench);
-}
-
-static void small_extents(void *arg)
-{
-    extents(arg, 1);
-}
-
-static void large_extents(void *arg)
-{
-    extents(arg, 64);
-}
-
-static void scenario(struct bench *bench, const char *name, fiber_fn fn, uint32_t fibers,
-                     uint64_t operations)
-{
-    uint64_t start = env_now_ns();
-    bench->left = operations;
-    bench->running = fibers;
-    for (uint32_t i = 0; i < fibers; i++)
-        fiber_spawn(name, fn, bench);
+    struct store_health before;
+    store_health(bench->store, &before);
+    uint64_t start = env_now_ns(), cpu = cpu_ns();
+    bench->next = 0;
+    bench->limit = row->limit ? row->limit : UINT64_MAX;
+    bench->deadline_ns = start + bench->row_ns;
+    bench->stall_ns = 0;
+    bench->running = row->fibers;
+    for (uint32_t i = 0; i < row->fibers; i++)
+        fiber_spawn(row->name, row->fn, bench);
+    bench->allocs = mem_heap_allocs(NULL);
     while (bench->running > 0)
         (void)!waitq_wait(&bench->done, 0);
-    double seconds = (double)(env_now_ns() - start) / 1e9;
-    printf("%-24s %10.0f op/s  %8llu ops %7.3f s\n", name, (double)operations / seconds,
-           (unsigned long long)operations, seconds);
+    if (row->op_bytes) /* the device has it all: comparable with fio --end_fsync */
+        bench_check(disk_flush(bench->disk), "flush");
+    print_row(bench, row, (double)(env_now_ns() - start) / 1e9, (double)(cpu_ns() - cpu) / 1e9,
+              &before);
+}
+
+void bench_open(struct bench *bench)
+{
+    static const struct store_log_ops no_log;
+    const struct store_options options = {.memory_bytes = bench->memory_bytes, .log_ops = &no_log};
+    const struct store_identity identity = {.node = 1};
+    bench_check(disk_open(bench->path, bench->size_bytes, DISK_CREATE, &bench->disk), "open");
+    bench_check(store_format(bench->disk, &identity, true), "format");
+    bench_check(store_open(bench->disk, &options, &bench->store), "store_open");
+}
+
+void bench_close(struct bench *bench)
+{
+    bench_check(store_close(bench->store), "close");
+    disk_close(bench->disk);
 }
 
 static void body(void *arg)
 {
     struct bench *bench = arg;
-    static const struct store_log_ops no_log;
-    const struct store_options options = {.memory_bytes = 256 * MIB, .log_ops = &no_log};
-    const struct store_identity identity = {.node = 1};
     waitq_init(&bench->done);
-    check(disk_open(bench->path, bench->bytes, DISK_CREATE, &bench->disk), "open");
-    check(store_format(bench->disk, &identity, true), "format");
-    check(store_open(bench->disk, &options, &bench->store), "store_open");
-    scenario(bench, "commit", committer, 1, 2 * ROWS);
-    scenario(bench, "commit written x1", written_committer, 1, 5000);
-    scenario(bench, "commit written x64", written_committer, FIBERS, 200000);
-    scenario(bench, "commit durable x1", durable_committer, 1, 2000);
-    scenario(bench, "commit durable x64", durable_committer, FIBERS, 100000);
-    scenario(bench, "get x1", reader, 1, 400000);
-    scenario(bench, "extent 4 KiB x64", small_extents, FIBERS, 100000);
-    scenario(bench, "extent 256 KiB x8", large_extents, 8, 4000);
-    struct store_health health;
-    store_health(bench->store, &health);
-    printf("journal %llu MiB, nodes %llu MiB, checkpoints %llu, flushes %llu, memory %llu MiB\n",
-           (unsigned long long)(health.journal_bytes / MIB),
-           (unsigned long long)(health.node_bytes / MIB), (unsigned long long)health.checkpoints,
-           (unsigned long long)health.flushes, (unsigned long long)(health.memory_bytes / MIB));
-    check(store_close(bench->store), "close");
-    disk_close(bench->disk);
+    random_init(&bench->random, 1);
+    bench_transactions(bench);
+    bench_data(bench);
+    bench_full(bench);
+    bench_growth(bench);
     linux_reactor_stop(bench->reactor);
+}
+
+static const char usage[] =
+    "usage: store_bench [OPTIONS] FILE-OR-DEVICE       it is overwritten\n"
+    "  --size GIB       of a new file (4)\n"
+    "  --memory MIB     the store's budget (256)\n"
+    "  --seconds S      the longest a row runs (3)\n"
+    "  --only TEXT      rows whose name has it\n"
+    "  --growth FILES   files that row growth creates (1000000); it ends when they are there\n";
+
+static int options(struct bench *bench, int argc, char **argv)
+{
+    static const struct option table[] = {
+        {"size", required_argument, NULL, 's'},    {"memory", required_argument, NULL, 'm'},
+        {"seconds", required_argument, NULL, 't'}, {"only", required_argument, NULL, 'o'},
+        {"growth", required_argument, NULL, 'g'},  {NULL, 0, NULL, 0}};
+    int option;
+    while ((option = getopt_long(argc, argv, "", table, NULL)) >= 0) {
+        if (option == 's')
+            bench->size_bytes = strtoull(optarg, NULL, 10) * GIB;
+        else if (option == 'm')
+            bench->memory_bytes = strtoull(optarg, NULL, 10) * MIB;
+        else if (option == 't')
+            bench->row_ns = strtoull(optarg, NULL, 10) * NS_PER_S;
+        else if (option == 'o')
+            bench->only = optarg;
+        else if (option == 'g')
+            bench->growth_files = strtoull(optarg, NULL, 10);
+        else
+            return -EINVAL;
+    }
+    bench->path = argv[optind];
+    return bench->path && optind + 1 == argc && bench->memory_bytes >= 16 * MIB &&
+                   bench->row_ns > 0 && bench->size_bytes > 0
+               ? 0
+               : -EINVAL;
 }
 
 int main(int argc, char **argv)
 {
-    if (argc < 2 || argv[1][0] == '-') {
-        fprintf(stderr, "usage: store_bench FILE-OR-DEVICE [GIB]   (it is overwritten)\n");
+    struct bench bench = {.size_bytes = 4 * GIB,
+                          .memory_bytes = 256 * MIB,
+                          .row_ns = 3 * NS_PER_S,
+                          .growth_files = 1000000};
+    if (options(&bench, argc, argv) < 0) {
+        fputs(usage, stderr);
         return 2;
     }
-    struct bench bench = {.path = argv[1],
-                          .bytes = (argc > 2 ? strtoull(argv[2], NULL, 10) : 4) * GIB};
     log_set_level(LOG_WARN);
-    check(linux_reactor_new(&bench.reactor), "reactor");
+    bench_check(linux_reactor_new(&bench.reactor), "reactor");
     reactor_spawn(bench.reactor, "bench", body, &bench);
-    check(linux_reactor_run(bench.reactor), "run");
+    bench_check(linux_reactor_run(bench.reactor), "run");
     linux_reactor_free(bench.reactor);
     return 0;
 }
