@@ -12,6 +12,7 @@ enum {
     CLIENT_SYMLINKS_MAX = 40,
     CLIENT_LOOKUP_TRIES = 4, /* of a name that is being replaced */
     CLIENT_CLOSED_MAX = 512,
+    CLIENT_DIR_ATTRS = 256,
 };
 #define CLIENT_IO_TIMEOUT_NS     (60 * NS_PER_S)
 #define CLIENT_TRY_TIMEOUT_NS    (10 * NS_PER_S) /* one attempt; a new map ends it sooner */
@@ -39,6 +40,12 @@ struct client_closed {
     struct waitq room;
 };
 
+/* attr.ino 0: free; at_ns 0: out of date. */
+struct client_dir_attr {
+    struct wire_attr attr;
+    uint64_t at_ns; /* when it was the truth */
+};
+
 struct client {
     struct rpc *rpc;
     struct map_client *map;
@@ -62,6 +69,7 @@ struct client {
     /* By group: 1 + its cold starts when it acknowledged the first change since the last directory
      * sync there; 0: none since. */
     uint32_t changed[MAP_GROUPS_MAX + 1];
+    struct client_dir_attr dir_attrs[CLIENT_DIR_ATTRS];
     uint64_t links_changed_ns; /* the last link, unlink or rename of ours ended */
     struct wire_statfs statfs;
     bool statfs_valid;
@@ -129,6 +137,16 @@ may_yield must_check int client_getattr_plain(struct client *client, const struc
                                               uint64_t ino, struct wire_attr *ret_attr);
 /* 0, -ENAMETOOLONG, -EINVAL. */
 must_check int name_check(struct slice name);
+
+/* ---- directories that were changed lately (dir_attr.c) -----------------------------------------
+ */
+
+/* What an answer told of a directory. asked_ns: when the question was sent. */
+void client_dir_learn(struct client *client, const struct wire_attr *attr, uint64_t asked_ns);
+/* It has changed, or may have, in a way that is not known. */
+void client_dir_forget(struct client *client, uint64_t ino);
+/* False: not known, or not believed any more. */
+bool client_dir_attr(struct client *client, uint64_t ino, struct wire_attr *ret_attr);
 
 /* ---- inodes of open files (inode.c) ---------------------------------------------------------- */
 

@@ -288,6 +288,38 @@ static void lazy_mtime(void **state)
     fake_free();
 }
 
+/* The answer to a change in a directory tells of the directory, too. */
+static void dir_attr_body(void)
+{
+    struct client *client = fake_client(&options);
+    struct client_file *file = create(client, "f");
+    struct wire_attr attr;
+    CHECK(client_getattr(client, &fake_cred, CFS_ROOT_INO, &attr) == 0);
+    CHECK(attr.change == fake.inodes[CFS_ROOT_INO].change && fake.calls[RPC_GETATTR] == 0);
+    /* a change that does not tell: what was known is out of date at once */
+    CHECK(client_unlink(client, &fake_cred, CFS_ROOT_INO, text("f")) == 0);
+    fake.inodes[CFS_ROOT_INO].change++;
+    CHECK(client_getattr(client, &fake_cred, CFS_ROOT_INO, &attr) == 0);
+    CHECK(attr.change == fake.inodes[CFS_ROOT_INO].change && fake.calls[RPC_GETATTR] == 1);
+    /* another client changes it: seen after a tenth of attr_ttl */
+    struct client_place place = {CFS_ROOT_INO, text("g")};
+    CHECK(client_mknod(client, &fake_cred, &place, S_IFIFO | 0644, 0, &attr) == 0);
+    fake.inodes[CFS_ROOT_INO].change++;
+    CHECK(client_getattr(client, &fake_cred, CFS_ROOT_INO, &attr) == 0);
+    CHECK(attr.change + 1 == fake.inodes[CFS_ROOT_INO].change);
+    fiber_sleep(options.attr_ttl_ns / 10);
+    CHECK(client_getattr(client, &fake_cred, CFS_ROOT_INO, &attr) == 0);
+    CHECK(attr.change == fake.inodes[CFS_ROOT_INO].change && fake.calls[RPC_GETATTR] == 2);
+    CHECK(client_release(file) == 0);
+}
+
+static void dir_attr(void **state)
+{
+    fake_start(8);
+    fake_run(dir_attr_body);
+    fake_free();
+}
+
 /* ---- failures ---------------------------------------------------------------------------- */
 
 static void exactly_once_body(void)
@@ -711,6 +743,7 @@ int main(void)
         cmocka_unit_test(append),
         cmocka_unit_test(large_file),
         cmocka_unit_test(lazy_mtime),
+        cmocka_unit_test(dir_attr),
         cmocka_unit_test(exactly_once),
         cmocka_unit_test(deadline),
         cmocka_unit_test(damaged_reply),

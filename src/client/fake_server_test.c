@@ -179,6 +179,13 @@ static void register_open(const struct wire_meta_req *req, struct answer *a)
     a->rep.open_id = req->open_id;
 }
 
+static void touch_dir(uint64_t dir, struct answer *a)
+{
+    fake.inodes[dir].change++;
+    a->rep.dir_attr = fake.inodes[dir];
+    a->rep.dir_attr_valid = 1;
+}
+
 static int make(const struct question *q, struct answer *a)
 {
     struct fake_name *row = name_find(q->req->ino, q->name);
@@ -194,6 +201,7 @@ static int make(const struct question *q, struct answer *a)
             mode = S_IFLNK | 0777;
         a->attr = inode_new(mode);
         name_add(q->req->ino, q->name, a->attr->ino);
+        touch_dir(q->req->ino, a);
         if (q->type == RPC_SYMLINK) {
             memcpy(fake.targets[a->attr->ino], q->value.data, q->value.bytes);
             a->attr->size = q->value.bytes;

@@ -7,6 +7,12 @@
 
 #include "base/assert.h"
 
+static bool attr_plausible(const struct wire_attr *attr)
+{
+    return attr->ino != 0 && attr->size <= META_FILE_SIZE_MAX && (attr->mode & S_IFMT) != 0 &&
+           (!(attr->flags & ATTR_INLINE) || attr->size <= META_INLINE_MAX || !S_ISREG(attr->mode));
+}
+
 enum { TAIL_MAX = 2 * META_NAME_MAX + META_XATTR_VALUE_MAX + META_GROUPS_MAX * 4 };
 
 static bool is_mutating(enum rpc_type type)
@@ -81,8 +87,22 @@ static int unpack_reply(struct meta_call *meta)
     return 0;
 }
 
+/* A change went out: the directories that it named are as the answer says, or not known. */
+static void learn_dirs(struct client *client, const struct meta_call *meta, bool answered,
+                       uint64_t asked_ns)
+{
+    const struct wire_attr *attr = &meta->rep.dir_attr;
+    client_dir_forget(client, meta->req.ino);
+    if (meta->req.ino2)
+        client_dir_forget(client, meta->req.ino2);
+    if (answered && meta->rep.dir_attr_valid && attr->ino == meta->req.ino &&
+        attr_plausible(attr) && S_ISDIR(attr->mode))
+        client_dir_learn(client, attr, asked_ns);
+}
+
 int meta_call(struct client *client, const struct client_cred *cred, struct meta_call *meta)
 {
+    uint64_t asked_ns = env_now_ns();
     uint8_t room[TAIL_MAX];
     uint32_t tail_bytes = pack_tail(meta, cred, room);
     struct client_slot *slot = NULL;
@@ -104,25 +124,21 @@ int meta_call(struct client *client, const struct client_cred *cred, struct meta
         .deadline_ns = meta->deadline_ns,
     };
     int result = client_call(client, &meta->call);
-    if (slot)
-        slot_give(client, slot);
-    if (result < 0)
-        return result;
-    uint32_t group = meta->call.answered_by_group;
-    if (slot && group <= MAP_GROUPS_MAX && client->changed[group] == 0)
+    uint32_t group = result >= 0 ? meta->call.answered_by_group : 0;
+    if (slot && group && group <= MAP_GROUPS_MAX && client->changed[group] == 0)
         client->changed[group] = 1 + client_cold_starts(client, group);
-    return unpack_reply(meta);
+    if (result >= 0)
+        result = unpack_reply(meta);
+    if (slot) {
+        slot_give(client, slot);
+        learn_dirs(client, meta, result == 0, asked_ns);
+    }
+    return result;
 }
 
 void meta_call_fini(struct meta_call *meta)
 {
     client_call_fini(&meta->call);
-}
-
-static bool attr_plausible(const struct wire_attr *attr)
-{
-    return attr->ino != 0 && attr->size <= META_FILE_SIZE_MAX && (attr->mode & S_IFMT) != 0 &&
-           (!(attr->flags & ATTR_INLINE) || attr->size <= META_INLINE_MAX || !S_ISREG(attr->mode));
 }
 
 /* Verbs whose effect fsync of the inode has to cover. CREATE marks the inode it makes itself. */

@@ -39,6 +39,8 @@ int client_getattr(struct client *client, const struct client_cred *cred, uint64
         *ret_attr = inode->attr;
         return 0;
     }
+    if (client_dir_attr(client, ino, ret_attr))
+        return 0;
     return client_getattr_plain(client, cred, ino, ret_attr);
 }
 

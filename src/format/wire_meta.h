@@ -152,9 +152,12 @@ struct wire_meta_rep {
     uint32_t attr_valid;
     uint32_t eof; /* READDIR */
     uint32_t tail_bytes;
-    uint32_t zero;
+    uint32_t dir_attr_valid;
+    /* Of the directory ino, after the change that was asked for: its owner would only ask. Not with
+     * every answer (a repetition has none). */
+    struct wire_attr dir_attr;
 };
-FORMAT_SIZE(struct wire_meta_rep, 128);
+FORMAT_SIZE(struct wire_meta_rep, 216);
 
 /* One directory entry in the tail of READDIR; name follows, padded to 8 bytes. */
 struct wire_dirent {

@@ -36,6 +36,10 @@ void op_touch_dir(struct meta_op *op, struct txn_inode *dir, int names, int subd
     dir->row.nlink += (uint32_t)subdirs;
     dir->row.mtime_ns = op->now_ns;
     op_touch(op, dir);
+    if (dir->ino == op->req->ino) {
+        meta_attr(dir->ino, &dir->row, &op->rep.dir_attr);
+        op->rep.dir_attr_valid = 1;
+    }
 }
 
 int op_make_inode(struct meta_op *op, struct meta_txn *txn, const struct txn_inode *dir,
