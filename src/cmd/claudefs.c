@@ -8,6 +8,7 @@
 #include "cmd/command.h"
 #include "cmd/demo.h"
 #include "cmd/files.h"
+#include "cmd/fsck.h"
 #include "cmd/mount.h"
 #include "cmd/report.h"
 #include "cmd/session.h"
@@ -39,6 +40,13 @@ static const struct command_option demo_down_options[] = {
     {"wipe", 0, NULL, "also remove the cluster's files"}, DEMO_DIR, OPTIONS_END};
 static const struct command_option status_options[] = {
     {"json", 0, NULL, "for programs"}, SESSION_OPTIONS, OPTIONS_END};
+static const struct command_option fsck_options[] = {
+    {"data", 0, NULL, "read all data and verify its checksums: takes as long as that takes"},
+    {"memory", 0, "SIZE", "how much to use (default 512M or more); less means more passes"},
+    {"json", 0, NULL, "for programs"},
+    DEMO_DIR,
+    OPTIONS_END,
+};
 static const struct command_option mount_options[] = {
     {"options", 'o', "LIST", "mount options, separated by commas"},
     {"foreground", 'f', NULL, "do not go to the background"},
@@ -74,6 +82,13 @@ static const struct command commands[] = {
     {"status", "", "Show the health of a cluster",
      "The exit code is 0 (ok), 1 (warn: works, but something is to be looked at) or 2 (error).",
      "claudefs status --json", status_options, 0, 0, command_status},
+    {"fsck", "[DISK...]", "Check the disks of a stopped cluster",
+     "Name the disks of all nodes (default: those of the demo). Nothing is written to them; a "
+     "disk\n"
+     "on which a node runs is refused. Checks each store, compares the members of each group, and\n"
+     "checks the namespace: names, inodes, link counts, data. Members that lag are no error.\n"
+     "The exit code is 0 (clean), 1 (problems) or 2 (something could not be checked).",
+     "claudefs fsck /dev/nvme0n1 /dev/nvme1n1", fsck_options, 0, -1, command_fsck},
     {"mount", "ADDR[,ADDR...] PATH", "Mount a cluster",
      "Any of its nodes will do as ADDR. Returns when the mount is usable. Mount options: ro,\n"
      "noatime, nodev, nosuid, noexec, relatime, allow_other, io_timeout=TIME, hard,\n"

@@ -116,3 +116,12 @@ int group_replay_apply(void *context, uint32_t id, uint64_t seq)
         return -ERR_CORRUPT_DISK;
     return apply_one(group, record);
 }
+
+int group_apply_held(struct group *group)
+{
+    assert(group->role == ROLE_NONE && !group->applying);
+    int result = 0;
+    while (result == 0 && group->applied_seq < group_last(group))
+        result = apply_one(group, log_at(&group->log, group->applied_seq + 1));
+    return result;
+}

@@ -238,6 +238,8 @@ uint64_t group_needed_seq(struct group *group);
 
 /* apply.c */
 int group_replay_apply(void *context, uint32_t group, uint64_t seq);
+/* Apply all records held, in memory: of a store opened to be read only. Errors of the content. */
+may_yield must_check int group_apply_held(struct group *group);
 void group_apply_kick(struct group *group);
 
 /* configure.c */

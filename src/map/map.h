@@ -123,6 +123,17 @@ may_yield must_check int map_server_start(struct rpc *rpc, struct store *store,
                                           const struct map_server_options *options,
                                           struct map_server **ret_server);
 bool map_server_is_leader(const struct map_server *server);
+
+/* What a member of the map group has stored, for those who look at the store of a stopped node. Of
+ * several, the one with the highest (term, index) is the newest. view: NULL if it has none; the
+ * caller's (map_view_put). node: its id. -ERR_CORRUPT_DISK and as store_get. */
+struct map_stored {
+    uint64_t term;
+    uint64_t index;
+    struct map_view *view;
+};
+may_yield must_check int map_stored_load(struct store *store, uint32_t node,
+                                         struct map_stored *ret_stored);
 /* Clients that asked for the map lately, for STATUS. Returns the count (<= max). */
 struct wire_status_client;
 uint32_t map_server_clients(const struct map_server *server, struct wire_status_client *rows,

@@ -184,16 +184,22 @@ static const struct map_node *own_entry(const struct node *node)
     return NULL;
 }
 
-static int open_storage(struct node *node)
+static int open_disk(struct node *node)
 {
-    struct store_identity identity;
-    int result = -EBUSY;
-    for (uint64_t end_ns = env_now_ns() + PREDECESSOR_WAIT_NS; result == -EBUSY;) {
-        result = disk_open(node->options.disk_path, 0, 0, &node->disk);
+    uint64_t end_ns = env_now_ns() + PREDECESSOR_WAIT_NS;
+    for (;;) {
+        int result = disk_open(node->options.disk_path, 0, 0, &node->disk);
         if (result != -EBUSY || env_now_ns() > end_ns)
-            break;
+            return result;
         fiber_sleep(PREDECESSOR_POLL_NS);
     }
+}
+
+static int open_storage(struct node *node, bool read_only)
+{
+    struct store_identity identity;
+    int result = read_only ? disk_open(node->options.disk_path, 0, DISK_READ_ONLY, &node->disk)
+                           : open_disk(node);
     if (result < 0)
         return result;
     result = store_identify(node->disk, &identity);
@@ -219,6 +225,7 @@ static int open_storage(struct node *node)
         .memory_bytes = node->options.memory_bytes / STORE_MEMORY_SHARE,
         .log_ops = &group_host_log_ops,
         .context = node->host,
+        .read_only = read_only,
     };
     result = store_open(node->disk, &store_options, &node->store);
     if (result == 0)
@@ -266,7 +273,7 @@ static int listen_at(struct node *node, const struct map_node *self)
 
 static int start_steps(struct node *node)
 {
-    int result = open_storage(node);
+    int result = open_storage(node, false);
     if (result < 0)
         return result;
     const struct map_node *self = own_entry(node);
@@ -302,6 +309,17 @@ int node_start(const struct node_options *options, struct node **ret_node)
     log_info("node-start", "node=%u disk=%s", node->config.node, options->disk_path);
     *ret_node = node;
     return 0;
+}
+
+int node_look(const struct node_options *options, struct node **ret_node)
+{
+    struct node *node = mem_zalloc(sizeof *node);
+    assert(options->memory_bytes >= NODE_MEMORY_MIN);
+    node->options = *options;
+    int result = open_storage(node, true);
+    if (result == 0)
+        *ret_node = node;
+    return result; /* the process ends: nothing is unwound */
 }
 
 int node_stop(struct node *node)

@@ -36,6 +36,7 @@ struct node_options {
     void *context;
 };
 #define NODE_MEMORY_DEFAULT (256 * MIB)
+#define NODE_MEMORY_MIN     (32 * MIB)
 
 /* Recover the store and join the cluster. Returns once the node listens; whether it serves is the
  * map's business. Each failure has been logged with what to do. Errors of disk_open, store_open,

@@ -29,6 +29,11 @@ struct node {
     bool probing[MAP_NODES_MAX + 1]; /* a probe of that node is under way */
 };
 
+/* Open a node's disk to be read only: its store as recovery finds it (in memory), its groups, its
+ * configuration; nothing runs. memory_bytes as for a node, at least NODE_MEMORY_MIN. Errors of
+ * disk_open (-EBUSY: a node runs on it) and store_open; -ERR_NOT_FORMATTED. */
+may_yield must_check int node_look(const struct node_options *options, struct node **ret_node);
+
 /* Register the STATUS RPC. */
 void node_status_start(struct node *node);
 

@@ -36,7 +36,8 @@ void store_space(const struct store *store, struct store_space *ret_space)
     *ret_space = (struct store_space){
         .size_bytes = size,
         .used_bytes = (store->live_data + store->live_nodes) * STORE_BLOCK_BYTES + journal,
-        .free_bytes = left > 0 ? (uint64_t)left * STORE_BLOCK_BYTES : 0};
+        .free_bytes = left > 0 ? (uint64_t)left * STORE_BLOCK_BYTES : 0,
+        .data_bytes = store->live_data * STORE_BLOCK_BYTES};
 }
 
 static bool memory_full(const struct store *store)

@@ -219,6 +219,7 @@ struct store_space {
     uint64_t size_bytes;
     uint64_t used_bytes; /* live data + metadata + journal */
     uint64_t free_bytes; /* for new data, reserve excluded */
+    uint64_t data_bytes; /* live data: blocks that extent_add has counted */
 };
 void store_space(const struct store *store, struct store_space *ret_space);
 

@@ -24,6 +24,7 @@ struct cluster_member {
 
 struct cluster {
     struct sim *sim;
+    struct sim_node *inspector; /* made by cluster_fsck */
     uint32_t node_count;
     struct cluster_member members[CLUSTER_NODES_MAX];
     struct map_node map_nodes[CLUSTER_NODES_MAX];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Goal: the namespace of a cluster answers like a POSIX namespace in memory, verb by verb, with
  * directories spread over several groups, while nodes die and come back; and what is on the disks
- * in the end fits together (meta_fsck). Method: one client, random verbs over few names, every
+ * in the end fits together (cluster_fsck). Method: one client, random verbs over few names, every
  * result compared. Arguments: seeds. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
-#include "meta_fsck.h"
+#include "cluster_fsck.h"
 #include "meta_model.h"
 
 enum { STEPS = 2500, DIRS_MAX = 24 };
@@ -367,7 +367,7 @@ static void run_with_crashes(struct run *run)
 static bool run_seed(uint64_t seed, uint32_t crashes)
 {
     struct run *run = calloc(1, sizeof *run);
-    struct meta_fsck found = {0};
+    struct fsck_counts found = {0};
     run->model = calloc(1, sizeof *run->model);
     run->seed = seed;
     run->crashes = crashes;
@@ -379,7 +379,7 @@ static bool run_seed(uint64_t seed, uint32_t crashes)
     uint32_t complaints = 0;
     if (run->done && !run->failed) {
         sim_run_for(run->cluster.sim, 45 * NS_PER_S); /* beyond the reaper's grace */
-        complaints = meta_fsck(&run->cluster, &found);
+        complaints = cluster_fsck(&run->cluster, true, &found);
     }
     bool passed = run->done && !run->failed && complaints == 0 && found.orphans == 0;
     printf(
@@ -387,7 +387,7 @@ static bool run_seed(uint64_t seed, uint32_t crashes)
         "%.1f s\n",
         passed ? "ok" : "FAILED", (unsigned long long)seed, run->crashed, run->steps,
         (unsigned long long)found.inodes, (unsigned long long)found.names,
-        (unsigned long long)found.orphans, (unsigned long long)found.open_txns,
+        (unsigned long long)found.orphans, (unsigned long long)(found.prepared + found.decided),
         (double)sim_now_ns(run->cluster.sim) / 1e9);
     cluster_free(&run->cluster);
     free(run->model);

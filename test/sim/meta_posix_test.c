@@ -8,7 +8,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "meta_fsck.h"
+#include "cluster_fsck.h"
 #include "node/node_internal.h"
 
 #define SILENCE_NS (2 * 3600 * NS_PER_S) /* then results of requests are forgotten */
@@ -400,10 +400,10 @@ int main(void)
         reactor_spawn(sim_node_reactor(run->cluster.members[i].sim_node), "name", name_fiber,
                       &run->cluster.members[i]);
     sim_run_for(sim, NS_PER_S);
-    struct meta_fsck early = {0}, late = {0};
-    run->wrong += meta_fsck(&run->cluster, &early);
+    struct fsck_counts early = {0}, late = {0};
+    run->wrong += cluster_fsck(&run->cluster, true, &early);
     sim_run_for(sim, SILENCE_NS);
-    run->wrong += meta_fsck(&run->cluster, &late);
+    run->wrong += cluster_fsck(&run->cluster, true, &late);
     if (early.requests == 0 || late.requests != 0) {
         printf("results kept: %llu, long after: %llu\n", (unsigned long long)early.requests,
                (unsigned long long)late.requests);

@@ -3,7 +3,7 @@
  * leave a tree that fits together, and nobody hears a failure that POSIX does not name.
  * Method: several hosts with several fibers each run random verbs; contested names are counted
  * (made minus removed is what is there); files that were removed while open are read until closed;
- * in the end all rows are compared (meta_fsck). Or: all nodes lose power at once; what was not
+ * in the end all rows are compared (cluster_fsck). Or: all nodes lose power at once; what was not
  * synced may be lost then, but never half of a change. Arguments: seeds. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
-#include "meta_fsck.h"
+#include "cluster_fsck.h"
 
 enum { HOSTS = 3, FIBERS = 4, STEPS = 250, NAMES = 5, CONTESTED = 3, DEPTH = 4, POWER_LOSSES = 4 };
 #define RESET_MAX_NS (30 * NS_PER_MS)
@@ -46,7 +46,7 @@ struct run {
     bool failed;
     int there[CONTESTED]; /* at the end */
     bool checked;
-    struct meta_fsck found;
+    struct fsck_counts found;
 };
 
 static const struct client_cred root = {.checked = true};
@@ -308,7 +308,7 @@ static uint32_t check_end(struct run *run)
             wrong++;
         }
     }
-    return wrong + meta_fsck(&run->cluster, &run->found);
+    return wrong + cluster_fsck(&run->cluster, true, &run->found);
 }
 
 static void start(struct run *run)
@@ -349,7 +349,7 @@ static bool run_seed(uint64_t seed, enum faults faults)
            passed ? "ok" : "FAILED", (unsigned long long)seed, faults, run->crashed,
            run->workers_done, ok, (unsigned long long)run->found.inodes,
            (unsigned long long)run->found.names, (unsigned long long)run->found.orphans,
-           (unsigned long long)run->found.open_txns, (double)took_ns / 1e9);
+           (unsigned long long)(run->found.prepared + run->found.decided), (double)took_ns / 1e9);
     cluster_free(&run->cluster);
     free(run);
     return passed;

@@ -10,7 +10,7 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "meta_fsck.h"
+#include "cluster_fsck.h"
 
 enum { DIRS = 4, SWEEP_US = 2600 };
 
@@ -182,7 +182,7 @@ static bool step(struct run *run, uint32_t victim, uint64_t after_ns)
 static bool sweep(uint64_t seed, uint64_t step_ns)
 {
     struct run *run = calloc(1, sizeof *run);
-    struct meta_fsck found = {0};
+    struct fsck_counts found = {0};
     cluster_start(&run->cluster, seed, 3, 2);
     run->host = sim_node_new(run->cluster.sim, "10.0.0.100");
     bool passed = finish(run, prepare_fiber, 60 * NS_PER_S);
@@ -193,7 +193,7 @@ static bool sweep(uint64_t seed, uint64_t step_ns)
         steps++; /* the next round has other victims */
     }
     sim_run_for(run->cluster.sim, 45 * NS_PER_S);
-    uint32_t complaints = passed ? meta_fsck(&run->cluster, &found) : 0;
+    uint32_t complaints = passed ? cluster_fsck(&run->cluster, true, &found) : 0;
     passed = passed && complaints == 0 && found.orphans == 0;
     printf("%s seed %llu steps %u inodes %llu orphans %llu, virtual %.1f s\n",
            passed ? "ok" : "FAILED", (unsigned long long)seed, steps,

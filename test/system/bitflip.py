@@ -2,16 +2,14 @@
 """Flipped bits on disks: reads stay right, the damage is counted and repaired; where both copies
 are damaged, that range and nothing else is EIO, named in the log.
 
-Data is found on the disks by a pattern in it, metadata by walking the tree from the superblock.
+Data is found on the disks by a pattern in it, metadata by walking the tree (disks.py).
 """
 import errno
 import os
-import struct
 
 import cluster
 from cluster import Cluster, check, note, wait_for
-
-BLOCK = 4096
+from disks import BLOCK, find_all, flip, leaves_with, superblock_root
 
 
 def pattern(tag, index):
@@ -20,38 +18,6 @@ def pattern(tag, index):
 
 def content(tag, blocks):
     return b"".join((pattern(tag, i) * 256)[:BLOCK] for i in range(blocks))
-
-
-def find_all(path, needle):
-    """Offsets of needle in the allocated parts of a sparse file."""
-    found = []
-    size = os.path.getsize(path)
-    step = 8 << 20
-    with open(path, "rb", buffering=0) as file:
-        at = 0
-        while at < size:
-            try:
-                begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
-                end = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
-            except OSError:  # no more data
-                break
-            while begin < end:
-                data = os.pread(file.fileno(), min(step, end - begin) + len(needle), begin)
-                at = data.find(needle)
-                while at >= 0:
-                    if begin + at not in found:
-                        found.append(begin + at)
-                    at = data.find(needle, at + 1)
-                begin += step
-            at = end
-    return found
-
-
-def flip(path, offset):
-    with open(path, "r+b", buffering=0) as file:
-        byte = os.pread(file.fileno(), 1, offset)[0]
-        os.pwrite(file.fileno(), bytes([byte ^ 0x10]), offset)
-        os.fsync(file.fileno())
 
 
 def write_file(path, data):
@@ -152,44 +118,6 @@ def try_metadata(demo):
     counted = damage(demo)
     note(f"metadata: {counted['metadata_errors']} found, {counted['metadata_repairs']} repaired")
     check(demo.status()["health"] == "ok", "health is ok again")
-
-
-def superblock_root(disk):
-    """(level, blocks of both copies) of the tree's root, from the newest superblock slot
-    (format/disk_store.h)."""
-    best = None
-    with open(disk, "rb") as file:
-        for slot in range(8):
-            page = os.pread(file.fileno(), BLOCK, slot * BLOCK)
-            magic, sequence = struct.unpack_from("<Q16xQ", page)
-            level, one, two = struct.unpack_from("<IQQ", page, 76)
-            if magic == 0x726F747353464321 and (best is None or sequence > best[0]):
-                best = (sequence, level, (one, two))
-    check(best is not None and best[2][0] != 0, f"{disk} has no tree")
-    return best[1], best[2]
-
-
-def leaves_with(disk, text):
-    """Blocks of both copies of each leaf that holds text: a walk down from the root."""
-    level, root = superblock_root(disk)
-    found = []
-    with open(disk, "rb", buffering=0) as file:
-        stack = [(level, root)]
-        while stack:
-            level, blocks = stack.pop()
-            node = os.pread(file.fileno(), 32 << 10, blocks[0] * BLOCK)
-            magic, at_level, count, prefix = struct.unpack_from("<IHHH", node)
-            check(magic == 0x65657254 and at_level == level, f"{disk}: not a tree node at {blocks}")
-            if level == 0:
-                if text in node:
-                    found.append((blocks, node.index(text)))
-                continue
-            for i in range(count):
-                (offset,) = struct.unpack_from("<H", node, 32 + (prefix + 1 & ~1) + 2 * i)
-                suffix, value = struct.unpack_from("<HH", node, offset)
-                stack.append((level - 1, struct.unpack_from("<QQ", node, offset + 4 + suffix)))
-                check(value == 24, "a pointer of 24 bytes")
-    return found
 
 
 def test():
