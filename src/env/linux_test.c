@@ -341,6 +341,70 @@ static void backlog_waiter(void *arg)
     waitq_wake_all(&run->progress);
 }
 
+enum { WINDOW_MESSAGES = 30000, WINDOW_BODY = 440, WINDOW_BYTES = 64 + WINDOW_BODY };
+
+/* Reads all that was sent, in odd pieces, and checks every message of the stream. */
+static void window_reader(struct run *run, int fd)
+{
+    static uint8_t message[WINDOW_BYTES];
+    uint32_t have = 0;
+    while (run->got < WINDOW_MESSAGES) {
+        uint32_t piece = MIN(1 + run->got % 500, WINDOW_BYTES - have);
+        int64_t got = linux_fd_read(fd, message + have, piece);
+        if (got <= 0)
+            return;
+        have += (uint32_t)got;
+        if (have < WINDOW_BYTES)
+            continue;
+        const struct wire_header *header = (const struct wire_header *)(const void *)message;
+        run->bad += header->request_id != run->got ||
+                    !test_pattern_is(message + sizeof *header, WINDOW_BODY, run->got);
+        run->got++;
+        have = 0;
+    }
+}
+
+/* Small messages, one a turn, to a peer that does not read until its window is full. */
+static void full_window(void *arg)
+{
+    struct run *run = arg;
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t in_bytes = sizeof in;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    run->results[0] = bind(listener, (struct sockaddr *)&in, sizeof in);
+    run->results[1] = listen(listener, 1);
+    getsockname(listener, (struct sockaddr *)&in, &in_bytes);
+    char text[32];
+    snprintf(text, sizeof text, "127.0.0.1:%u", ntohs(in.sin_port));
+    run->results[2] = net_addr_parse(text, &run->addr);
+    run->results[3] = connect_here(run);
+    int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    for (uint64_t id = 0; id < WINDOW_MESSAGES; id++) {
+        test_send(run->conn, id, WINDOW_BODY, 0);
+        fiber_yield();
+    }
+    fiber_sleep(NS_PER_MS);
+    run->numbers[0] = conn_backlog(run->conn);
+    window_reader(run, fd);
+    fiber_sleep(NS_PER_MS);
+    run->numbers[1] = conn_backlog(run->conn);
+    conn_close(run->conn);
+    close(fd);
+    close(listener);
+}
+
+static void test_full_window(void **state)
+{
+    struct run run;
+    run_start(&run, full_window, 0);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(run.results[i], 0);
+    assert_true(run.numbers[0] > 0); /* it was full */
+    assert_int_equal(run.numbers[1], 0);
+    assert_int_equal(run.got, WINDOW_MESSAGES);
+    assert_int_equal(run.bad, 0);
+}
+
 /* Either side closes in the middle of large transfers. */
 static void close_anywhere(void *arg)
 {
@@ -576,6 +640,7 @@ int main(void)
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_bad_header_closes),
         cmocka_unit_test(test_fuzz),
+        cmocka_unit_test(test_full_window),
         cmocka_unit_test(test_close_anywhere),
         cmocka_unit_test(test_disk),
         cmocka_unit_test(test_disk_many),

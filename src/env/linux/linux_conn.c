@@ -13,7 +13,13 @@
  *
  * Sending. What is sent in a turn gathers as parts; at the end of the turn one sendmsg takes up to
  * SEND_PARTS_MAX of them. Heads of small messages share a buffer, so a hundred replies are one
- * part. One sendmsg at a time keeps the order. Large ones go without a copy, if the peer is another
+ * part. One sendmsg at a time keeps the order.
+ *
+ * A completion for every small message would end the reactor's next sleep before it began. So these
+ * are sent QUIET: not to wait for room (MSG_DONTWAIT), all or failed (MSG_WAITALL), and without a
+ * completion unless it failed. Such a request is done when the system call that submitted it
+ * returns: what has not failed by then has left (linux_conns_settle). One that failed for want of
+ * room is followed by one that waits. Large messages go without a copy, if the peer is another
  * host: their parts are held until the kernel says that it needs them no more.
  *
  * C1. ops_pending counts armed receives and sends, and notifications to come; the conn is freed
@@ -56,6 +62,9 @@ struct linux_conn {
     struct list parts;
     struct buf *head_buf; /* where heads gather */
     bool sending;
+    bool send_wait;         /* the peer's window was full: the next send waits for room */
+    struct list quiet_link; /* linux_reactor->quiet, while a quiet send has not been settled */
+    uint32_t quiet_bytes;
     bool zerocopy; /* the peer is another host and the kernel can */
     struct msghdr send_msg;
     struct iovec send_iov[SEND_PARTS_MAX];
@@ -323,11 +332,14 @@ static void sent(struct linux_conn *conn, int result, struct list *hold)
         sender_schedule(conn);
 }
 
+/* Of a send that waits for room; of a quiet one that failed; or made up by linux_conns_settle. */
 static void send_complete(struct uring_op *op, int result, uint32_t flags)
 {
     struct linux_conn *conn = container_of(op, struct linux_conn, send_op);
     struct list gone;
     list_init(&gone);
+    conn->send_wait = !list_empty(&conn->quiet_link) && result < (int64_t)conn->quiet_bytes;
+    list_remove(&conn->quiet_link);
     sent(conn, result, &gone);
     parts_free(conn->linux_reactor, &gone);
     (void)op_ended(conn); /* nothing follows */
@@ -356,8 +368,17 @@ static void send_start(struct linux_conn *conn)
         struct io_uring_sqe *sqe = linux_sqe(conn->linux_reactor, &send->op);
         io_uring_prep_sendmsg_zc(sqe, conn->fd, &conn->send_msg, MSG_NOSIGNAL);
     } else {
+        /* Who waits for the backlog wants to hear of the end. */
+        bool quiet =
+            !conn->send_wait && bytes <= SEND_QUIET_MAX && list_empty(&conn->base.backlog_waiters);
+        unsigned flags = MSG_NOSIGNAL | (quiet ? MSG_DONTWAIT | MSG_WAITALL : 0);
         struct io_uring_sqe *sqe = linux_sqe(conn->linux_reactor, &conn->send_op);
-        io_uring_prep_sendmsg(sqe, conn->fd, &conn->send_msg, MSG_NOSIGNAL);
+        io_uring_prep_sendmsg(sqe, conn->fd, &conn->send_msg, flags);
+        if (quiet) {
+            io_uring_sqe_set_flags(sqe, IOSQE_CQE_SKIP_SUCCESS);
+            conn->quiet_bytes = (uint32_t)bytes;
+            list_push_back(&conn->linux_reactor->quiet, &conn->quiet_link);
+        }
     }
     conn->sending = true;
     conn->ops_pending++;
@@ -370,6 +391,14 @@ void linux_conns_flush(struct linux_reactor *linux_reactor)
         struct linux_conn *conn = list_entry(link, struct linux_conn, sender_link);
         if (!conn->sending && !conn->base.over && !list_empty(&conn->parts))
             send_start(conn);
+    }
+}
+
+void linux_conns_settle(struct linux_reactor *linux_reactor)
+{
+    while (!list_empty(&linux_reactor->quiet)) {
+        struct linux_conn *conn = list_first(&linux_reactor->quiet, struct linux_conn, quiet_link);
+        send_complete(&conn->send_op, (int)conn->quiet_bytes, 0);
     }
 }
 
@@ -423,6 +452,7 @@ struct conn *linux_conn_new(struct linux_reactor *linux_reactor, int fd,
     conn->zerocopy = linux_reactor->zerocopy && (!same_host || linux_reactor->zerocopy_always);
     msg_parser_init(&conn->parser);
     list_init(&conn->sender_link);
+    list_init(&conn->quiet_link);
     list_init(&conn->parts);
     if (!linux_reactor->recv_ring)
         conn->recv_buffer = mem_alloc(RECV_BUFFER_BYTES);

@@ -16,6 +16,7 @@ enum {
     SEND_HEAD_BUF_BYTES = 16384, /* heads of small messages gather in these */
     RECV_DIRECT_MIN = 16 << 10,  /* payload still missing: receive into its own buffer */
     SEND_ZEROCOPY_MIN = 128 << 10,
+    SEND_QUIET_MAX = 32 << 10,
     RECV_BULK_MESSAGES = 64, /* small messages until a connection counts as bulk no more */
 };
 
@@ -43,6 +44,7 @@ struct linux_reactor {
     struct io_uring_buf_ring *recv_ring; /* NULL: the kernel has no provided-buffer rings */
     uint8_t *recv_buffers;
     struct list senders;   /* connections with something new to send in this turn */
+    struct list quiet;     /* connections with a quiet send submitted in this turn */
     bool arena_tried;      /* arena_init has run */
     bool arena_registered; /* buffers of buf_arena_set can be used as registered ones */
     struct list free_disk_ops;
@@ -96,6 +98,9 @@ struct conn *linux_conn_new(struct linux_reactor *linux_reactor, int fd,
 void linux_parts_free(struct linux_reactor *linux_reactor);
 /* Start sending what this turn's messages are. */
 void linux_conns_flush(struct linux_reactor *linux_reactor);
+/* All that was queued has been submitted, and the completions of that have been taken: what was
+ * sent quietly is done. */
+void linux_conns_settle(struct linux_reactor *linux_reactor);
 /* A received buffer goes back to the kernel. */
 void linux_recv_give(struct linux_reactor *linux_reactor, uint16_t index);
 

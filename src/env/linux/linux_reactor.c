@@ -209,6 +209,7 @@ int linux_reactor_new(struct reactor **ret_reactor)
     reactor_init(&linux_reactor->base, &linux_backend, NULL);
     linux_reactor->signal_fd = -1;
     list_init(&linux_reactor->senders);
+    list_init(&linux_reactor->quiet);
     list_init(&linux_reactor->free_disk_ops);
     list_init(&linux_reactor->free_parts);
     recv_ring_init(linux_reactor);
@@ -266,7 +267,10 @@ int linux_reactor_run(struct reactor *reactor)
             result != -EAGAIN)
             break;
         result = 0;
+        bool submitted = io_uring_sq_ready(&linux_reactor->ring) == 0;
         completions(linux_reactor);
+        if (submitted)
+            linux_conns_settle(linux_reactor);
     }
     reactor_leave(before);
     return result;
