@@ -47,6 +47,8 @@ static void fenced(void *context, int why)
     struct server *server = context;
     if (why == -ERR_FENCED)
         _exit(EX_IOERR);
+    if (why == -ENOENT)
+        _exit(EX_OK); /* as wanted; a supervisor need not start it again */
     log_info("server-restart", "why=\"fenced\"");
     (void)syscall(SYS_close_range, 3, ~0u, 0); /* 5.9 and later; what is left is close-on-exec */
     int result = process_exec("/proc/self/exe", server->argv);

@@ -27,8 +27,10 @@ struct map_header {
     uint32_t copies;      /* wanted members of a group */
     uint32_t min_in_sync; /* below it a group takes no writes */
     uint32_t inline_bytes_max;
-    uint32_t crc; /* of the whole map with this field 0 */
-    uint64_t reserved[2];
+    uint32_t crc;         /* of the whole map with this field 0 */
+    uint64_t join_secret; /* a new node has to know it; keeps out mistakes, not enemies */
+    uint32_t last_node;   /* highest node id ever given: ids are never given twice */
+    uint32_t reserved;
 };
 FORMAT_SIZE(struct map_header, 72);
 
@@ -38,14 +40,28 @@ enum map_node_state {
     MAP_NODE_DOWN = 2,
 };
 
+/* What the operator wants of a node. */
+enum map_node_intent {
+    MAP_NODE_KEEP = 0,
+    MAP_NODE_DRAIN = 1,  /* hold nothing: its replicas move away */
+    MAP_NODE_REMOVE = 2, /* never comes back: nobody waits for it, and it is refused */
+};
+
+enum map_node_voter {
+    MAP_VOTER_NONE = 0,
+    MAP_VOTER_FULL = 1,    /* member of the map group */
+    MAP_VOTER_LEARNER = 2, /* is becoming one, or ceasing to be one: runs a map server */
+};
+
 struct map_node {
     uint32_t id; /* 1 to MAP_NODES_MAX */
     uint32_t state;
-    uint64_t incarnation; /* of the process that is (or last was) up */
+    uint64_t incarnation; /* of the process that is (or last was) up; of a new node that was added
+                             at run time: the number by which it asked */
     uint8_t ip[16];       /* struct net_addr's ip and port */
     uint16_t port;
-    uint16_t voter; /* 1: member of the map group */
-    uint32_t zero;
+    uint16_t voter;  /* enum map_node_voter */
+    uint32_t intent; /* enum map_node_intent */
     uint64_t size_bytes;
     char name[MAP_NAME_BYTES];
     char rack[MAP_NAME_BYTES];

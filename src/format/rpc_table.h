@@ -18,6 +18,8 @@ X(NODE_BEAT, node_beat, 12, FIBER)
 X(NODE_SUSPECT, node_suspect, 13, FIBER)
 X(GROUP_CHANGE, group_change, 14, FIBER)
 X(STATUS, status, 15, FIBER)
+X(NODE_ADD, node_add, 16, FIBER)
+X(NODE_CHANGE, node_change, 17, FIBER)
 
 /* group replication: member to member */
 X(PREPARE, prepare, 20, INLINE)

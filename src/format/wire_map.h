@@ -87,6 +87,36 @@ struct wire_group_change_rep {
 };
 FORMAT_SIZE(struct wire_group_change_rep, 16);
 
+/* NODE_ADD: a new node registers itself with the leader, before its device is formatted. The same
+ * nonce gets the same answer. */
+struct wire_node_add_req {
+    struct wire_body body;
+    uint64_t secret;      /* of the cluster: struct map_header.join_secret */
+    uint64_t nonce;       /* not 0 */
+    struct map_node node; /* address, size, name, rack */
+};
+FORMAT_SIZE(struct wire_node_add_req, 136);
+struct wire_node_add_rep {
+    struct wire_body body;
+    uint64_t map_version;
+    uint32_t node; /* its id */
+    uint32_t zero;
+};
+FORMAT_SIZE(struct wire_node_add_rep, 24);
+
+/* NODE_CHANGE: what the operator wants of a node. */
+struct wire_node_change_req {
+    struct wire_body body;
+    uint32_t node;
+    uint32_t intent; /* enum map_node_intent */
+};
+FORMAT_SIZE(struct wire_node_change_req, 16);
+struct wire_node_change_rep {
+    struct wire_body body;
+    uint64_t map_version;
+};
+FORMAT_SIZE(struct wire_node_change_rep, 16);
+
 /* STATUS: asked of any node; the answer speaks of that node (status of the cluster is put together
  * by the asker). Tail of the reply: struct wire_status_group[group_count], then
  * struct wire_status_client[client_count]. */

@@ -25,6 +25,7 @@ struct map_client {
     uint64_t notified_version; /* changed has returned for it */
 
     bool leader_known;
+    uint32_t leader_node;
     struct net_addr leader;
     struct waitq leader_news;
 
@@ -39,5 +40,8 @@ uint64_t map_client_acting_version(const struct map_client *client);
 may_yield void map_client_wait_leader(struct map_client *client, uint64_t deadline_ns);
 /* The leader did not answer as one. */
 void map_client_leader_failed(struct map_client *client, const struct net_addr *addr);
+
+/* One call to the leader. 0, the leader's answer, or -ERR_NOT_LEADER: nobody answered as one. */
+may_yield int map_client_call_leader(struct map_client *client, struct rpc_call *call);
 
 #endif

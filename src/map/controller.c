@@ -4,6 +4,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "map/plan.h"
 
 /* The leader's decisions: what to propose, and when.
  *
@@ -60,16 +61,6 @@ static void add_sure_ids(const struct map_server *server, struct draft_command *
     draft->command.count = count;
 }
 
-/* Would it change anything? */
-static bool command_helps(const struct map_server *server, struct draft_command *draft)
-{
-    struct map_view *next = NULL;
-    int result = map_apply(server->view, command_bytes(draft), &next);
-    if (result == 0)
-        map_view_put(next);
-    return result == 0;
-}
-
 /* Propose and free. True if the map has changed. */
 static bool command_go(struct map_server *server, struct draft_command *draft)
 {
@@ -110,6 +101,7 @@ static bool act_node_up(struct map_server *server, const struct map_node *node)
     draft->command.size_bytes = contact->pending_size_bytes;
     add_sure_ids(server, draft);
     log_info("node-up", "node=%u incarnation=%lx", node->id, incarnation);
+    server->balance_ns = env_now_ns() + MAP_BALANCE_WAIT_NS;
     return command_go(server, draft);
 }
 
@@ -139,6 +131,7 @@ static bool act_node_down(struct map_server *server, const struct map_node *node
     draft->command.node = node->id;
     draft->command.incarnation = node->incarnation;
     add_sure_ids(server, draft);
+    server->balance_ns = env_now_ns() + MAP_BALANCE_WAIT_NS;
     log_info("node-down", "node=%u why=\"%s\"", node->id, gone ? "proven dead" : "silent");
     return command_go(server, draft);
 }
@@ -153,6 +146,23 @@ static bool act_nodes(struct map_server *server, uint64_t *ret_deadline_ns)
     for (uint32_t i = 0; i < server->view->header->node_count; i++) {
         if (act_node_down(server, &server->view->nodes[i], ret_deadline_ns))
             return true;
+    }
+    return false;
+}
+
+/* Nobody needs the entry of a removed node any more (M10). */
+static bool act_forget(struct map_server *server)
+{
+    const struct map_view *view = server->view;
+    for (uint32_t i = 0; i < view->header->node_count; i++) {
+        const struct map_node *node = &view->nodes[i];
+        if (node->intent != MAP_NODE_REMOVE || node->voter != MAP_VOTER_NONE ||
+            machine_is_named(view, node->id))
+            continue;
+        struct draft_command *draft = command_new(MAP_COMMAND_NODE_FORGET);
+        draft->command.node = node->id;
+        log_info("node-forget", "node=%u", node->id);
+        return command_go(server, draft);
     }
     return false;
 }
@@ -223,60 +233,67 @@ static uint32_t overdue(struct map_server *server, uint32_t *ids, uint64_t *ret_
     return count;
 }
 
-static bool act_replace(struct map_server *server, uint64_t *ret_deadline_ns)
+static bool may_drop(void *context, uint32_t group, uint32_t node)
 {
-    uint32_t ids[MAP_NODES_MAX];
-    uint32_t count = overdue(server, ids, ret_deadline_ns);
-    uint64_t key = server->view->header->version << 10 | count;
-    if (server->replaced_version == key)
-        return false; /* looked at, nothing to do */
-    struct draft_command *draft = command_new(MAP_COMMAND_REPLACE);
+    return controller_drop_is_safe(context, group, node);
+}
+
+/* Propose what the plan says, leads first: a primary that has handed over can go next time. */
+static bool plan_go(struct map_server *server, const struct plan *plan)
+{
+    bool leads = plan->lead_count > 0;
+    uint32_t count = leads ? plan->lead_count : plan->move_count;
+    struct draft_command *draft = command_new(leads ? MAP_COMMAND_LEAD : MAP_COMMAND_MOVE);
     draft->command.count = count;
-    writer_put(&draft->writer, ids, count * sizeof ids[0]);
-    if (!command_helps(server, draft)) {
-        server->replaced_version = key;
-        mem_free(draft);
-        return false;
-    }
-    log_info("groups-replace", "nodes_away=%u", count);
+    if (leads)
+        writer_put(&draft->writer, plan->leads, count * sizeof plan->leads[0]);
+    else
+        writer_put(&draft->writer, plan->moves, count * sizeof plan->moves[0]);
+    log_info(leads ? "groups-lead" : "groups-move", "groups=%u version=%lu", count,
+             server->view->header->version);
     return command_go(server, draft);
 }
 
-/* Somebody is catching up: the load will shift anyway when that is done. */
-static bool any_catching_up(const struct map_server *server)
+/* Is anything new since the last plan that had nothing to do? */
+static bool plan_is_due(struct map_server *server, const struct plan_facts *facts)
 {
-    for (uint32_t i = 0; i < server->view->header->group_count; i++) {
-        const struct map_group *group = &server->view->groups[i];
-        for (uint32_t m = 0; m < group->member_count; m++) {
-            const struct map_node *node = map_view_node(server->view, group->members[m].node);
-            if (group->members[m].state == MAP_MEMBER_JOINING && node->state == MAP_NODE_UP)
-                return true;
-        }
-    }
-    return false;
+    uint64_t known = (uint64_t)facts->sure.count << 32 | facts->lost.count;
+    bool due = server->planned_version != server->view->header->version ||
+               server->planned_known != known || (facts->balance && !server->planned_balance);
+    server->planned_version = server->view->header->version;
+    server->planned_known = known;
+    server->planned_balance = facts->balance;
+    return due;
 }
 
-static bool act_balance(struct map_server *server, uint64_t *ret_deadline_ns)
+static bool act_plan(struct map_server *server, uint64_t *ret_deadline_ns)
 {
+    uint32_t sure[MAP_NODES_MAX];
+    uint32_t lost[MAP_NODES_MAX];
     uint64_t now = env_now_ns();
-    if (server->view->header->version == server->balanced_version)
-        return false;
-    if (now < server->balance_ns) {
+    struct plan_facts facts = {
+        .view = server->view,
+        .sure = {sure, contact_sure_ids(server, sure)},
+        .lost = {lost, overdue(server, lost, ret_deadline_ns)},
+        .may_drop = may_drop,
+        .context = server,
+        .balance = now >= server->balance_ns,
+    };
+    if (!facts.balance)
         *ret_deadline_ns = MIN(*ret_deadline_ns, server->balance_ns);
+    if (!plan_is_due(server, &facts))
         return false;
+    struct plan *plan = mem_alloc(sizeof *plan);
+    plan_make(&facts, plan);
+    bool changed = false;
+    if (plan->lead_count + plan->move_count > 0)
+        changed = plan_go(server, plan);
+    if (plan->waits) {
+        server->planned_version = 0;
+        *ret_deadline_ns = MIN(*ret_deadline_ns, now + MAP_RAFT_BEAT_NS);
     }
-    server->balance_ns = now + MAP_BALANCE_PERIOD_NS;
-    if (any_catching_up(server))
-        return false;
-    struct draft_command *draft = command_new(MAP_COMMAND_BALANCE);
-    add_sure_ids(server, draft);
-    if (!command_helps(server, draft)) {
-        server->balanced_version = server->view->header->version;
-        mem_free(draft);
-        return false;
-    }
-    log_info("groups-balance", "version=%lu", server->view->header->version);
-    return command_go(server, draft);
+    mem_free(plan);
+    return changed;
 }
 
 /* ---- formers: C5 ---------------------------------------------------------------------------- */
@@ -291,7 +308,7 @@ void controller_map_changed(struct map_server *server, const struct map_view *be
         if (old == 0 || old == view->groups[i].primary)
             continue;
         const struct map_node *node = map_view_node(view, old);
-        if (node->state == MAP_NODE_UP)
+        if (node && node->state == MAP_NODE_UP) /* NULL: a snapshot skipped its removal */
             server->formers[i] = (struct former_primary){old, view->header->version};
     }
 }
@@ -321,8 +338,8 @@ static bool act(struct map_server *server, uint64_t *ret_deadline_ns)
     if (!server->view)
         return act_init(server);
     return act_nodes(server, ret_deadline_ns) || act_resolve(server) ||
-           act_elect(server, ret_deadline_ns) || act_replace(server, ret_deadline_ns) ||
-           act_balance(server, ret_deadline_ns);
+           act_elect(server, ret_deadline_ns) || act_plan(server, ret_deadline_ns) ||
+           act_forget(server);
 }
 
 /* A new leader asks at every address: who refuses need not be waited for. */
@@ -347,7 +364,7 @@ void controller_fiber(void *arg)
                 probed_term = server->leader_term;
                 probe_all(server);
             }
-            deadline = env_now_ns() + MAP_BALANCE_PERIOD_NS;
+            deadline = env_now_ns() + MAP_BALANCE_WAIT_NS;
             if (act(server, &deadline))
                 continue;
         }

@@ -15,6 +15,8 @@
  *     never active          all JOINING, primary 0
  *        | ELECT: all who are up are empty, hence equal -> IN_SYNC
  *     active                primary p, p IN_SYNC, no LOST           <---------------+
+ *        |                  MOVE: members come (JOINING) and, when enough others  |
+ *        |                  are in sync, go; LEAD: another IN_SYNC one leads      |
  *        | last sure in-sync member dies or restarts                                |
  *     suspended             primary 0, at least one LOST                            |
  *        | RESOLVE: an IN_SYNC member proves to be alive; LOST -> JOINING ----------+
@@ -38,6 +40,10 @@
  *  M7 The death of a node changes all its groups in one map version.
  *  M8 Commands name what they are about (incarnation, epoch); if that has changed since they were
  *     proposed they do nothing.
+ *  M9 A move takes an IN_SYNC member out only if as many as there are to be copies stay in sync;
+ *     never the primary. Which node is to hold what is not decided here: plan.c proposes.
+ *  M10 A node leaves the map only when no group names it and it is no member of the map group; its
+ *     id is not given again. From the moment that is intended it does not come up any more.
  *
  * First start. A fresh cluster's groups are never active: an empty replica is complete then. Once
  * active, M3 needs a report of a valid log, and a disk that was wiped reports none.
@@ -128,11 +134,13 @@ static int apply_init(const struct map_command *command, struct reader *tail,
     draft.header->copies = settings.copies;
     draft.header->min_in_sync = settings.min_in_sync;
     draft.header->inline_bytes_max = settings.inline_bytes_max;
+    draft.header->join_secret = settings.join_secret;
+    draft.header->last_node = nodes[command->count - 1].id;
     for (uint32_t i = 0; i < command->count; i++) {
         draft.nodes[i] = nodes[i];
         draft.nodes[i].state = MAP_NODE_NEW;
         draft.nodes[i].incarnation = 0;
-        draft.nodes[i].zero = 0;
+        draft.nodes[i].intent = MAP_NODE_KEEP;
         draft.nodes[i].name[MAP_NAME_BYTES - 1] = 0;
         draft.nodes[i].rack[MAP_NAME_BYTES - 1] = 0;
     }
@@ -143,18 +151,37 @@ static int apply_init(const struct map_command *command, struct reader *tail,
 
 /* ---- dispatch ------------------------------------------------------------------------------ */
 
-static int apply_to(struct map_draft *draft, const struct map_command *command, struct reader *tail)
+/* Commands whose tail is rows. */
+static int apply_rows(struct map_draft *draft, const struct map_command *command,
+                      struct reader *tail)
+{
+    struct map_command_elect elects[MAP_COMMAND_ELECTS_MAX];
+    struct map_command_move moves[MAP_COMMAND_MOVES_MAX];
+    _Static_assert(MAP_COMMAND_ELECTS_MAX == MAP_COMMAND_MOVES_MAX, "one bound for both");
+    if (command->count > MAP_COMMAND_MOVES_MAX)
+        return -EINVAL;
+    if (command->type == MAP_COMMAND_MOVE)
+        reader_copy(tail, moves, command->count * sizeof moves[0]);
+    else
+        reader_copy(tail, elects, command->count * sizeof elects[0]);
+    if (!reader_ok(tail))
+        return -EINVAL;
+    if (command->type == MAP_COMMAND_MOVE)
+        return machine_move(draft, moves, command->count);
+    if (command->type == MAP_COMMAND_LEAD)
+        return machine_lead(draft, elects, command->count);
+    return machine_elect(draft, elects, command->count);
+}
+
+/* Commands whose tail is node ids, or nothing. */
+static int apply_ids(struct map_draft *draft, const struct map_command *command,
+                     struct reader *tail)
 {
     uint32_t ids[MAP_COMMAND_BYTES_MAX / sizeof(uint32_t)];
-    struct map_command_elect rows[MAP_COMMAND_ELECTS_MAX];
     struct map_ids list = {.ids = ids, .count = command->count};
-    bool elect = command->type == MAP_COMMAND_ELECT;
-    if (elect ? command->count > ARRAY_COUNT(rows) : command->count > ARRAY_COUNT(ids))
+    if (command->count > ARRAY_COUNT(ids))
         return -EINVAL;
-    if (elect)
-        reader_copy(tail, rows, command->count * sizeof rows[0]);
-    else
-        reader_copy(tail, ids, command->count * sizeof ids[0]);
+    reader_copy(tail, ids, command->count * sizeof ids[0]);
     if (!reader_ok(tail))
         return -EINVAL;
     switch (command->type) {
@@ -164,17 +191,39 @@ static int apply_to(struct map_draft *draft, const struct map_command *command, 
         return machine_node_down(draft, command, &list);
     case MAP_COMMAND_RESOLVE:
         return machine_resolve(draft, &list);
-    case MAP_COMMAND_ELECT:
-        return machine_elect(draft, rows, command->count);
     case MAP_COMMAND_GROUP_CHANGE:
         return machine_group_change(draft, command);
-    case MAP_COMMAND_REPLACE:
-        return machine_replace(draft, &list);
-    case MAP_COMMAND_BALANCE:
-        return machine_balance(draft, &list);
+    case MAP_COMMAND_NODE_INTENT:
+        return machine_node_intent(draft, command);
     default:
         return -EINVAL;
     }
+}
+
+static int apply_to(const struct map_view *view, const struct map_command *command,
+                    struct reader *tail, struct map_draft *draft)
+{
+    struct map_node node;
+    int result;
+    switch (command->type) {
+    case MAP_COMMAND_NODE_ADD:
+        reader_copy(tail, &node, sizeof node);
+        return reader_ok(tail) ? machine_node_add(view, &node, draft) : -EINVAL;
+    case MAP_COMMAND_NODE_FORGET:
+        return machine_node_forget(view, command->node, draft);
+    case MAP_COMMAND_ELECT:
+    case MAP_COMMAND_MOVE:
+    case MAP_COMMAND_LEAD:
+        map_draft_copy(draft, view);
+        result = apply_rows(draft, command, tail);
+        break;
+    default:
+        map_draft_copy(draft, view);
+        result = apply_ids(draft, command, tail);
+    }
+    if (result < 0)
+        map_draft_drop(draft);
+    return result;
 }
 
 int map_apply(const struct map_view *view, struct slice bytes, struct map_view **ret_view)
@@ -190,12 +239,9 @@ int map_apply(const struct map_view *view, struct slice bytes, struct map_view *
     if (!view)
         return -ERR_CAS_FAILED;
     struct map_draft draft;
-    map_draft_copy(&draft, view);
-    int result = apply_to(&draft, &command, &tail);
-    if (result < 0) {
-        map_draft_drop(&draft);
+    int result = apply_to(view, &command, &tail, &draft);
+    if (result < 0)
         return result;
-    }
     *ret_view = map_draft_finish(&draft, view->header->version + 1);
     return 0;
 }

@@ -125,56 +125,72 @@ int machine_group_change(struct map_draft *draft, const struct map_command *comm
     return result;
 }
 
-/* ---- primaries ----------------------------------------------------------------------------- */
+/* ---- moves ---------------------------------------------------------------------------------- */
 
-static uint32_t *primary_counts(const struct map_draft *draft, uint32_t kind, uint32_t *counts)
+static bool member_leave(const struct map_draft *draft, struct map_group *group, uint32_t node)
 {
-    memset(counts, 0, draft->header->node_count * sizeof *counts);
-    for (uint32_t i = 0; i < draft->header->group_count; i++) {
-        const struct map_group *group = &draft->groups[i];
-        if (group->kind == kind && group->primary != 0) {
-            const struct map_node *node = map_view_node(draft->view, group->primary);
-            counts[node - draft->view->nodes]++;
-        }
-    }
-    return counts;
-}
-
-/* Move the group's primary to the in-sync member with the fewest, if that evens the load out. */
-static bool balance_one(const struct map_draft *draft, struct map_group *group,
-                        const struct map_ids *confirmed, uint32_t *counts)
-{
-    const struct map_node *nodes = draft->view->nodes;
-    uint32_t from = (uint32_t)(map_view_node(draft->view, group->primary) - nodes);
-    uint32_t best = from;
-    for (uint32_t i = 0; i < group->member_count; i++) {
-        const struct map_member *member = &group->members[i];
-        if (member->state != MAP_MEMBER_IN_SYNC || !machine_is_sure(draft, confirmed, member->node))
-            continue;
-        uint32_t at = (uint32_t)(map_view_node(draft->view, member->node) - nodes);
-        if (counts[at] < counts[best])
-            best = at;
-    }
-    if (counts[from] < counts[best] + 2)
+    const struct map_member *member = map_group_member(group, node);
+    if (!member || node == group->primary || member->state == MAP_MEMBER_LOST)
         return false;
-    counts[from]--;
-    counts[best]++;
-    group->primary = nodes[best].id;
-    group->epoch++;
+    if (member->state == MAP_MEMBER_IN_SYNC &&
+        map_group_in_sync_count(group) <= draft->header->copies) /* M9 */
+        return false;
+    uint32_t at = (uint32_t)(member - group->members);
+    group->member_count--;
+    memmove(&group->members[at], &group->members[at + 1],
+            (group->member_count - at) * sizeof group->members[0]);
+    group->members[group->member_count] = (struct map_member){0};
     return true;
 }
 
-int machine_balance(struct map_draft *draft, const struct map_ids *confirmed)
+static bool member_come(const struct map_draft *draft, struct map_group *group, uint32_t node)
 {
-    uint32_t counts[MAP_NODES_MAX];
+    const struct map_node *found = map_view_node(draft->view, node);
+    if (!found || found->state != MAP_NODE_UP || found->intent != MAP_NODE_KEEP ||
+        map_group_member(group, node) || group->member_count == MAP_MEMBERS_MAX)
+        return false;
+    group->members[group->member_count++] =
+        (struct map_member){.node = node, .state = MAP_MEMBER_JOINING};
+    return true;
+}
+
+static bool move_one(const struct map_draft *draft, const struct map_command_move *row)
+{
+    struct map_group *group = map_draft_group(draft, row->group);
+    if (!group || group->epoch != row->epoch || group->primary == 0) /* M8 */
+        return false;
+    struct map_group next = *group;
+    bool gone = row->drop == 0 || member_leave(draft, &next, row->drop);
+    bool come = row->add == 0 || member_come(draft, &next, row->add);
+    if (!gone || !come || (row->drop == 0 && row->add == 0))
+        return false;
+    assert(map_group_member_state(&next, next.primary) == MAP_MEMBER_IN_SYNC);
+    next.epoch++;
+    *group = next;
+    return true;
+}
+
+int machine_move(struct map_draft *draft, const struct map_command_move *rows, uint32_t count)
+{
     bool changed = false;
-    for (uint32_t kind = MAP_GROUP_META; kind <= MAP_GROUP_DATA; kind++) {
-        primary_counts(draft, kind, counts);
-        for (uint32_t i = 0; i < draft->header->group_count; i++) {
-            struct map_group *group = &draft->groups[i];
-            if (group->kind == kind && group->primary != 0)
-                changed |= balance_one(draft, group, confirmed, counts);
-        }
+    for (uint32_t i = 0; i < count; i++)
+        changed |= move_one(draft, &rows[i]);
+    return changed ? 0 : -ERR_CAS_FAILED;
+}
+
+int machine_lead(struct map_draft *draft, const struct map_command_elect *rows, uint32_t count)
+{
+    bool changed = false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct map_group *group = map_draft_group(draft, rows[i].group);
+        const struct map_node *node = map_view_node(draft->view, rows[i].node);
+        if (!group || !node || group->epoch != rows[i].epoch || group->primary == 0 ||
+            group->primary == node->id || node->state != MAP_NODE_UP ||
+            map_group_member_state(group, node->id) != MAP_MEMBER_IN_SYNC)
+            continue;
+        group->primary = node->id; /* M2 */
+        group->epoch++;
+        changed = true;
     }
     return changed ? 0 : -ERR_CAS_FAILED;
 }

@@ -53,8 +53,8 @@ int machine_node_up(struct map_draft *draft, const struct map_command *command,
     struct map_node *node = map_draft_node(draft, command->node);
     if (!node || command->incarnation == 0)
         return -EINVAL;
-    if (node->incarnation == command->incarnation)
-        return -ERR_CAS_FAILED; /* up already, or declared dead */
+    if (node->incarnation == command->incarnation || node->intent == MAP_NODE_REMOVE) /* M10 */
+        return -ERR_CAS_FAILED; /* up already, or declared dead, or removed */
     node->state = MAP_NODE_UP;
     node->incarnation = command->incarnation;
     if (command->size_bytes > 0)
@@ -73,5 +73,101 @@ int machine_node_down(struct map_draft *draft, const struct map_command *command
         return -ERR_CAS_FAILED;
     node->state = MAP_NODE_DOWN;
     forget_memory(draft, node->id, confirmed, false);
+    return 0;
+}
+
+/* ---- added and removed at run time --------------------------------------------------------- */
+
+static void copy_parts(struct map_draft *draft, const struct map_view *view)
+{
+    uint32_t nodes = draft->header->node_count;
+    uint32_t groups = draft->header->group_count;
+    *draft->header = *view->header;
+    draft->header->node_count = nodes;
+    draft->header->group_count = groups;
+    memcpy(draft->groups, view->groups, groups * sizeof draft->groups[0]);
+    memcpy(draft->meta_slots, view->meta_slots, MAP_META_SLOTS * sizeof draft->meta_slots[0]);
+    memcpy(draft->data_slots, view->data_slots, MAP_DATA_SLOTS * sizeof draft->data_slots[0]);
+}
+
+int machine_node_add(const struct map_view *view, const struct map_node *wanted,
+                     struct map_draft *ret_draft)
+{
+    uint32_t count = view->header->node_count;
+    if (wanted->id == 0 || wanted->id > MAP_NODES_MAX)
+        return -EINVAL;
+    if (wanted->id != view->header->last_node + 1 || count == MAP_NODES_MAX) /* M8, M10 */
+        return -ERR_CAS_FAILED;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct map_node *node = &view->nodes[i];
+        if (node->port == wanted->port && memcmp(node->ip, wanted->ip, sizeof node->ip) == 0)
+            return -ERR_CAS_FAILED;
+    }
+    map_draft_new(ret_draft, count + 1, view->header->group_count);
+    copy_parts(ret_draft, view);
+    memcpy(ret_draft->nodes, view->nodes, count * sizeof view->nodes[0]);
+    struct map_node *node = &ret_draft->nodes[count];
+    *node = *wanted;
+    node->state = MAP_NODE_NEW;
+    node->voter = MAP_VOTER_NONE;
+    node->intent = MAP_NODE_KEEP;
+    node->name[MAP_NAME_BYTES - 1] = 0;
+    node->rack[MAP_NAME_BYTES - 1] = 0;
+    ret_draft->header->last_node = wanted->id;
+    return 0;
+}
+
+int machine_may_remove(const struct map_view *view, uint32_t node)
+{
+    const struct map_node *found = map_view_node(view, node);
+    if (!found)
+        return -ENOENT;
+    for (uint32_t i = 0; i < view->header->group_count; i++) {
+        uint32_t state = map_group_member_state(&view->groups[i], node);
+        if (state != 0 && found->state == MAP_NODE_UP)
+            return -EBUSY;
+        if (state != 0 && view->groups[i].primary == 0)
+            return -ERR_NO_QUORUM; /* the group may wait for just this node (M5) */
+    }
+    return 0;
+}
+
+int machine_node_intent(struct map_draft *draft, const struct map_command *command)
+{
+    struct map_node *node = map_draft_node(draft, command->node);
+    if (!node || command->op > MAP_NODE_REMOVE)
+        return -EINVAL;
+    if (node->intent == command->op || node->intent == MAP_NODE_REMOVE)
+        return -ERR_CAS_FAILED;
+    if (command->op == MAP_NODE_REMOVE && machine_may_remove(draft->view, node->id) < 0)
+        return -ERR_CAS_FAILED;
+    node->intent = command->op;
+    return 0;
+}
+
+bool machine_is_named(const struct map_view *view, uint32_t node)
+{
+    for (uint32_t i = 0; i < view->header->group_count; i++) {
+        if (map_group_member_state(&view->groups[i], node) != 0)
+            return true;
+    }
+    return false;
+}
+
+int machine_node_forget(const struct map_view *view, uint32_t node, struct map_draft *ret_draft)
+{
+    const struct map_node *found = map_view_node(view, node);
+    if (!found)
+        return -EINVAL;
+    if (found->intent != MAP_NODE_REMOVE || found->voter != MAP_VOTER_NONE ||
+        machine_is_named(view, node)) /* M10 */
+        return -ERR_CAS_FAILED;
+    uint32_t at = (uint32_t)(found - view->nodes);
+    uint32_t after = view->header->node_count - at - 1;
+    map_draft_new(ret_draft, view->header->node_count - 1, view->header->group_count);
+    copy_parts(ret_draft, view);
+    memcpy(ret_draft->nodes, view->nodes, at * sizeof view->nodes[0]);
+    memcpy(ret_draft->nodes + at, found + 1, after * sizeof view->nodes[0]);
+    assert(!map_view_node(ret_draft->view, node));
     return 0;
 }

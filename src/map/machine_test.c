@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Goal: no sequence of deaths, restarts, leader changes, promotions, drops and replacements makes
- * a group serve without all that was acknowledged and flushed; and every group serves again once
- * everybody is back. Method: a model of what each replica really holds, driven by random commands
- * with random (stale, incomplete) knowledge of who is alive, over many seeds. */
+/* Goal: no sequence of deaths, restarts, leader changes, promotions, drops, moves, and nodes that
+ * come and go for good makes a group serve without all that was acknowledged and flushed; and
+ * every group serves again once everybody who may is back. Method: a model of what each replica
+ * really holds, driven by random commands with random (stale, incomplete) knowledge of who is
+ * alive, over many seeds. */
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +18,7 @@
 #include "base/random.h"
 #include "map/map_fixture.h"
 
-enum { NODES_MAX = 6, GROUPS = 6 };
+enum { NODES_MAX = 9, FIRST_NODES_MAX = 6, GROUPS = 6 };
 
 struct model {
     struct random random;
@@ -36,6 +37,8 @@ struct model {
     } catch_up[GROUPS + 1];
     uint64_t writes;
     uint64_t elections;
+    uint64_t moves;
+    uint64_t forgotten;
 };
 
 static uint32_t confirmed_ids(const struct model *model, uint32_t *ids)
@@ -43,7 +46,7 @@ static uint32_t confirmed_ids(const struct model *model, uint32_t *ids)
     uint32_t count = 0;
     for (uint32_t i = 1; i <= model->node_count; i++) {
         const struct map_node *node = map_view_node(model->view, i);
-        if (model->heard[i] && node->incarnation == model->incarnation[i])
+        if (node && model->heard[i] && node->incarnation == model->incarnation[i])
             ids[count++] = i;
     }
     return count;
@@ -60,7 +63,7 @@ static int propose(struct model *model, struct map_command command)
 static bool current(const struct model *model, uint32_t node)
 {
     const struct map_node *entry = map_view_node(model->view, node);
-    return model->alive[node] && entry->state == MAP_NODE_UP &&
+    return entry && model->alive[node] && entry->state == MAP_NODE_UP &&
            entry->incarnation == model->incarnation[node];
 }
 
@@ -173,20 +176,92 @@ static void do_elect(struct model *model, bool all)
         model->elections++;
 }
 
-static void do_replace(struct model *model)
+/* Members come and go as a planner without any sense might propose it. */
+static void do_move(struct model *model)
 {
-    uint32_t ids[NODES_MAX];
-    struct map_command command = {.type = MAP_COMMAND_REPLACE};
-    for (uint32_t i = 1; i <= model->node_count; i++) {
-        if (random_chance(&model->random, 1, 2))
-            ids[command.count++] = i;
+    struct map_command_move rows[GROUPS];
+    struct map_command command = {.type = MAP_COMMAND_MOVE, .count = GROUPS};
+    for (uint32_t g = 1; g <= GROUPS; g++) {
+        const struct map_group *group = map_view_group(model->view, g);
+        uint32_t add = random_chance(&model->random, 1, 2)
+                           ? 1 + (uint32_t)random_below(&model->random, NODES_MAX)
+                           : 0;
+        uint32_t drop = random_chance(&model->random, 1, 2)
+                            ? group->members[random_below(&model->random, group->member_count)].node
+                            : 0;
+        rows[g - 1] = (struct map_command_move){g, group->epoch, add, drop};
     }
-    (void)fixture_apply(&model->view, &command, ids, command.count * sizeof ids[0]);
+    struct map_view *before = map_view_get(model->view);
+    if (fixture_apply(&model->view, &command, rows, sizeof rows) == 0)
+        model->moves++;
+    for (uint32_t g = 1; g <= GROUPS; g++) { /* M9 */
+        uint32_t was = map_group_in_sync_count(map_view_group(before, g));
+        uint32_t is = map_group_in_sync_count(map_view_group(model->view, g));
+        assert_true(is == was || is >= model->view->header->copies);
+        if (rows[g - 1].add != 0 &&
+            map_group_member_state(map_view_group(before, g), rows[g - 1].add) == 0)
+            model->held[g][rows[g - 1].add] = 0; /* it has deleted what it had */
+    }
+    map_view_put(before);
+}
+
+static void do_lead(struct model *model)
+{
+    struct map_command_elect rows[GROUPS];
+    struct map_command command = {.type = MAP_COMMAND_LEAD};
+    for (uint32_t g = 1; g <= GROUPS; g++) {
+        const struct map_group *group = map_view_group(model->view, g);
+        uint32_t node = group->members[random_below(&model->random, group->member_count)].node;
+        if (current(model, node) && model->heard[node])
+            rows[command.count++] = (struct map_command_elect){g, group->epoch, node, 0};
+    }
+    (void)fixture_apply(&model->view, &command, rows, command.count * sizeof rows[0]);
+}
+
+static void do_membership(struct model *model)
+{
+    uint32_t node = 1 + (uint32_t)random_below(&model->random, model->view->header->last_node);
+    struct map_command command = {.node = node};
+    struct map_node new = {.id = model->view->header->last_node + 1, .port = 1};
+    int result;
+    bool removable = machine_may_remove(model->view, node) == 0;
+    switch (random_below(&model->random, 4)) {
+    case 0:
+        command.type = MAP_COMMAND_NODE_ADD;
+        new.port = (uint16_t)(100 + new.id);
+        if (new.id > NODES_MAX)
+            return;
+        result = fixture_apply(&model->view, &command, &new, sizeof new);
+        assert_int_equal(result, 0);
+        model->node_count = new.id;
+        break;
+    case 1:
+    case 2:
+        command.type = MAP_COMMAND_NODE_INTENT;
+        command.op = (uint32_t)random_below(&model->random, MAP_NODE_REMOVE + 1);
+        if (command.op == MAP_NODE_REMOVE &&
+            (model->alive[node] || model->view->header->node_count <= 3))
+            return; /* the process has to be gone */
+        result = fixture_apply(&model->view, &command, NULL, 0);
+        assert_true(command.op != MAP_NODE_REMOVE || removable || result < 0);
+        break;
+    default:
+        command.type = MAP_COMMAND_NODE_FORGET;
+        for (command.node = 1; command.node <= NODES_MAX; command.node++) {
+            bool named = machine_is_named(model->view, command.node);
+            if (fixture_apply(&model->view, &command, NULL, 0) < 0)
+                continue;
+            assert_false(named);
+            model->forgotten++;
+        }
+    }
 }
 
 static void do_node(struct model *model, uint32_t node)
 {
     const struct map_node *entry = map_view_node(model->view, node);
+    if (!entry || entry->intent == MAP_NODE_REMOVE)
+        return;
     switch (random_below(&model->random, 5)) {
     case 0: /* dies; the leader may not know yet */
         model->alive[node] = false;
@@ -235,11 +310,12 @@ static void step(struct model *model)
         do_drop(model, g);
         break;
     case 5:
-        if (random_chance(&model->random, 1, 4))
-            do_replace(model);
+        do_move(model);
+        if (random_chance(&model->random, 1, 2))
+            do_membership(model);
         break;
     case 6:
-        (void)propose(model, (struct map_command){.type = MAP_COMMAND_BALANCE});
+        do_lead(model);
         break;
     case 7: /* a new leader knows nobody */
         if (random_chance(&model->random, 1, 4))
@@ -259,6 +335,9 @@ static void step(struct model *model)
 static void settle(struct model *model)
 {
     for (uint32_t i = 1; i <= model->node_count; i++) {
+        const struct map_node *entry = map_view_node(model->view, i);
+        if (!entry || entry->intent == MAP_NODE_REMOVE)
+            continue;
         if (!model->alive[i])
             model->incarnation[i]++;
         model->alive[i] = true;
@@ -277,7 +356,11 @@ static void settle(struct model *model)
     for (uint32_t g = 1; g <= GROUPS; g++) {
         const struct map_group *group = map_view_group(model->view, g);
         assert_int_not_equal(group->primary, 0);
-        assert_int_equal(map_group_in_sync_count(group), group->member_count);
+        for (uint32_t m = 0; m < group->member_count; m++) {
+            const struct map_node *node = map_view_node(model->view, group->members[m].node);
+            assert_true(group->members[m].state == MAP_MEMBER_IN_SYNC ||
+                        node->intent == MAP_NODE_REMOVE);
+        }
     }
 }
 
@@ -286,10 +369,12 @@ static void test_random(void **state)
     (void)state;
     uint64_t writes = 0;
     uint64_t elections = 0;
+    uint64_t moves = 0;
+    uint64_t forgotten = 0;
     for (uint64_t seed = 1; seed <= 200; seed++) {
         struct model *model = mem_zalloc(sizeof *model);
         random_init(&model->random, seed);
-        model->node_count = 2 + (uint32_t)random_below(&model->random, NODES_MAX - 1);
+        model->node_count = 2 + (uint32_t)random_below(&model->random, FIRST_NODES_MAX - 1);
         model->view = fixture_first_map(
             model->node_count, 1 + (uint32_t)random_below(&model->random, 3), 2, GROUPS - 2);
         for (uint32_t i = 0; i < 600; i++)
@@ -297,11 +382,14 @@ static void test_random(void **state)
         settle(model);
         writes += model->writes;
         elections += model->elections;
+        moves += model->moves;
+        forgotten += model->forgotten;
         map_view_put(model->view);
         mem_free(model);
     }
-    print_message("writes %lu, elections %lu\n", writes, elections);
-    assert_true(writes > 1000 && elections > 200);
+    print_message("writes %lu, elections %lu, moves %lu, nodes forgotten %lu\n", writes, elections,
+                  moves, forgotten);
+    assert_true(writes > 1000 && elections > 200 && moves > 1000 && forgotten > 20);
 }
 
 static void up(struct map_view **view, uint32_t node, uint64_t incarnation,
@@ -341,8 +429,9 @@ static void test_life(void **state)
     assert_int_equal(fixture_apply(&view, &down, all, sizeof all), -ERR_CAS_FAILED); /* M8 */
 
     /* After the grace the third node takes its place. */
-    struct map_command replace = {.type = MAP_COMMAND_REPLACE, .count = 1};
-    assert_int_equal(fixture_apply(&view, &replace, &a, sizeof a), 0);
+    struct map_command move = {.type = MAP_COMMAND_MOVE, .count = 1};
+    struct map_command_move replace = {1, group->epoch, c, a};
+    assert_int_equal(fixture_apply(&view, &move, &replace, sizeof replace), 0);
     group = map_view_group(view, 1);
     assert_int_equal(map_group_member_state(group, a), 0);
     assert_int_equal(map_group_member_state(group, c), MAP_MEMBER_JOINING);
@@ -379,7 +468,7 @@ static void test_hostile(void **state)
         uint8_t *raw = (uint8_t *)&bytes;
         for (uint32_t at = 0; at < sizeof bytes; at++)
             raw[at] = random_chance(&random, 1, 2) ? 0 : (uint8_t)random_below(&random, 5);
-        bytes.command.type = (uint32_t)random_below(&random, 10);
+        bytes.command.type = (uint32_t)random_below(&random, 15);
         bytes.command.count &= 7;
         struct map_view *next = NULL;
         int result = map_apply(view, slice_of(&bytes, random_below(&random, sizeof bytes)), &next);

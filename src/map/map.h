@@ -37,6 +37,8 @@ void map_node_addr(const struct map_node *node, struct net_addr *ret_addr);
 const struct map_group *map_view_of_ino(const struct map_view *view, uint64_t ino);
 const struct map_group *map_view_of_object(const struct map_view *view, uint64_t ino,
                                            uint32_t index);
+/* Is the node to go, and does nothing depend on it any more? */
+bool map_node_is_drained(const struct map_view *view, uint32_t node);
 uint32_t map_group_in_sync_count(const struct map_group *group);
 /* State of node in group, or 0 if it is no member. */
 uint32_t map_group_member_state(const struct map_group *group, uint32_t node);
@@ -71,6 +73,14 @@ enum group_change_op {
 may_yield must_check int map_client_change_group(struct map_client *client, uint32_t group,
                                                  uint32_t epoch, enum group_change_op op,
                                                  uint32_t node, uint64_t deadline_ns);
+/* Tell the leader what is wanted of a node. Returns once the newest map here shows it. 0, -ENOENT
+ * (no such node), -EBUSY (MAP_NODE_REMOVE: it is up and holds replicas; drain it first),
+ * -ERR_NO_QUORUM (MAP_NODE_REMOVE: a group waits for what only this node may hold),
+ * -ERR_TIMED_OUT. */
+may_yield must_check int map_client_change_node(struct map_client *client, uint32_t node,
+                                                enum map_node_intent intent, uint64_t deadline_ns);
+/* Answer MAP_GET from this client's map: for nodes that are not of the map group. */
+void map_client_relay(struct map_client *client);
 /* Address of the current map leader as far as known. False if unknown. */
 bool map_client_leader(struct map_client *client, struct net_addr *ret_addr);
 
@@ -102,6 +112,8 @@ bool map_lease_valid(const struct map_lease *lease);
 uint64_t map_lease_until_ns(const struct map_lease *lease);
 /* The leader has declared this incarnation dead: the process must restart to take part again. */
 bool map_lease_fenced(const struct map_lease *lease);
+/* The cluster has no such node any more: the process must end. */
+bool map_lease_removed(const struct map_lease *lease);
 
 /* ---- server ------------------------------------------------------------------------------ */
 

@@ -61,6 +61,7 @@ static void leader_set(struct map_client *client, uint32_t node)
     map_node_addr(found, &addr);
     bool same = client->leader_known && memcmp(&addr, &client->leader, sizeof addr) == 0;
     client->leader = addr;
+    client->leader_node = node;
     client->leader_known = true;
     if (!same)
         waitq_wake_all(&client->leader_news);
@@ -229,8 +230,7 @@ void map_client_set_name(struct map_client *client, const char *name)
 
 /* ---- telling the leader ---------------------------------------------------------------------- */
 
-/* One call to the leader. 0, the leader's answer, or -ERR_NOT_LEADER: nobody answered as one. */
-static may_yield int call_leader(struct map_client *client, struct rpc_call *call)
+int map_client_call_leader(struct map_client *client, struct rpc_call *call)
 {
     struct net_addr addr;
     if (!map_client_leader(client, &addr)) {
@@ -265,7 +265,7 @@ static void suspect_fiber(void *arg)
                                              .incarnation = suspect->incarnation};
         struct rpc_call call = {
             .type = RPC_NODE_SUSPECT, .body = &body, .deadline_ns = env_now_ns() + ASK_TIMEOUT_NS};
-        int result = call_leader(client, &call);
+        int result = map_client_call_leader(client, &call);
         rpc_call_fini(&call);
         if (result == 0)
             break;
@@ -297,7 +297,7 @@ int map_client_change_group(struct map_client *client, uint32_t group, uint32_t 
             .group = group, .epoch = epoch, .op = op, .node = node};
         struct rpc_call call = {.type = RPC_GROUP_CHANGE, .body = &body};
         call.deadline_ns = deadline_ns != 0 ? MIN(limit, deadline_ns) : limit;
-        int result = call_leader(client, &call);
+        int result = map_client_call_leader(client, &call);
         struct wire_group_change_rep reply;
         bool answered = rpc_reply_body(&call, &reply, sizeof reply, NULL);
         rpc_call_fini(&call);

@@ -7,19 +7,19 @@
 #include "map/map.h"
 
 /* The one table of time-outs of membership. */
-#define MAP_BEAT_INTERVAL_NS  (300 * NS_PER_MS)
-#define MAP_BEAT_TIMEOUT_NS   (500 * NS_PER_MS) /* of one heartbeat RPC */
-#define MAP_LEASE_NS          (1500 * NS_PER_MS)
-#define MAP_LEASE_MARGIN_NS   (200 * NS_PER_MS)
-#define MAP_ELECTION_MIN_NS   (600 * NS_PER_MS)
-#define MAP_ELECTION_MAX_NS   (1200 * NS_PER_MS)
-#define MAP_RAFT_BEAT_NS      (150 * NS_PER_MS)
-#define MAP_GONE_STAGGER_NS   (50 * NS_PER_MS)
-#define MAP_COLD_WAIT_NS      (5 * NS_PER_S) /* for further reports of a group's last members */
-#define MAP_REPLACE_GRACE_NS  (30 * NS_PER_S)
-#define MAP_BALANCE_PERIOD_NS (5 * NS_PER_S)
-#define MAP_POLL_WAIT_NS      (1000 * NS_PER_MS) /* long poll */
-#define MAP_POLL_SLACK_NS     (500 * NS_PER_MS)
+#define MAP_BEAT_INTERVAL_NS (300 * NS_PER_MS)
+#define MAP_BEAT_TIMEOUT_NS  (500 * NS_PER_MS) /* of one heartbeat RPC */
+#define MAP_LEASE_NS         (1500 * NS_PER_MS)
+#define MAP_LEASE_MARGIN_NS  (200 * NS_PER_MS)
+#define MAP_ELECTION_MIN_NS  (600 * NS_PER_MS)
+#define MAP_ELECTION_MAX_NS  (1200 * NS_PER_MS)
+#define MAP_RAFT_BEAT_NS     (150 * NS_PER_MS)
+#define MAP_GONE_STAGGER_NS  (50 * NS_PER_MS)
+#define MAP_COLD_WAIT_NS     (5 * NS_PER_S) /* for further reports of a group's last members */
+#define MAP_REPLACE_GRACE_NS (30 * NS_PER_S)
+#define MAP_BALANCE_WAIT_NS  (5 * NS_PER_S)     /* after a node came or went */
+#define MAP_POLL_WAIT_NS     (1000 * NS_PER_MS) /* long poll */
+#define MAP_POLL_SLACK_NS    (500 * NS_PER_MS)
 
 /* ---- a map being made --------------------------------------------------------------------- */
 
@@ -71,8 +71,21 @@ must_check int machine_resolve(struct map_draft *draft, const struct map_ids *co
 must_check int machine_elect(struct map_draft *draft, const struct map_command_elect *rows,
                              uint32_t count);
 must_check int machine_group_change(struct map_draft *draft, const struct map_command *command);
-must_check int machine_replace(struct map_draft *draft, const struct map_ids *lost);
-must_check int machine_balance(struct map_draft *draft, const struct map_ids *confirmed);
+must_check int machine_move(struct map_draft *draft, const struct map_command_move *rows,
+                            uint32_t count);
+must_check int machine_lead(struct map_draft *draft, const struct map_command_elect *rows,
+                            uint32_t count);
+must_check int machine_node_intent(struct map_draft *draft, const struct map_command *command);
+/* These two make a map of another size, and so a draft of their own. */
+must_check int machine_node_add(const struct map_view *view, const struct map_node *wanted,
+                                struct map_draft *ret_draft);
+must_check int machine_node_forget(const struct map_view *view, uint32_t node,
+                                   struct map_draft *ret_draft);
+/* May the node be taken out for good? 0, -ENOENT, -EBUSY (it is up and holds replicas: drain it
+ * first), -ERR_NO_QUORUM (a group's only copy may be there). */
+must_check int machine_may_remove(const struct map_view *view, uint32_t node);
+/* Does any group name the node? */
+bool machine_is_named(const struct map_view *view, uint32_t node);
 /* Fill groups and slots of a first map whose header and nodes are set. */
 void machine_place_all(struct map_draft *draft, uint32_t meta_groups, uint32_t data_groups);
 /* Is the node up and known to be alive with its memory? */

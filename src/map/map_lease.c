@@ -33,12 +33,18 @@ struct map_lease {
     void *context;
     uint64_t valid_until_ns;
     bool fenced;
+    bool removed;
     bool want_reports; /* the leader lacks ours */
 };
 
 bool map_lease_fenced(const struct map_lease *lease)
 {
     return lease->fenced;
+}
+
+bool map_lease_removed(const struct map_lease *lease)
+{
+    return lease->removed;
 }
 
 uint64_t map_lease_until_ns(const struct map_lease *lease)
@@ -48,7 +54,7 @@ uint64_t map_lease_until_ns(const struct map_lease *lease)
 
 bool map_lease_valid(const struct map_lease *lease)
 {
-    if (lease->fenced || env_now_ns() >= lease->valid_until_ns) /* L1, L3 */
+    if (lease->fenced || lease->removed || env_now_ns() >= lease->valid_until_ns) /* L1, L3 */
         return false;
     const struct map_view *view = map_client_view(lease->client);
     const struct map_node *node = view ? map_view_node(view, lease->node) : NULL;
@@ -102,8 +108,14 @@ static may_yield uint64_t beat(struct map_lease *lease, const struct net_addr *l
     bool answered = rpc_reply_body(&call, &reply, sizeof reply, NULL);
     rpc_call_fini(&call);
     mem_free(reports);
-    if (result == -ENOENT || result == -EINVAL) {
-        log_error("lease-refused", "node=%u error=%s why=\"the map does not know this node\"",
+    if (result == -ENOENT) {
+        log_warn("lease-removed", "node=%u why=\"the cluster has no such node any more\"",
+                 lease->node);
+        lease->removed = true;
+        return env_now_ns();
+    }
+    if (result == -EINVAL) {
+        log_error("lease-refused", "node=%u error=%s why=\"the map leader finds it malformed\"",
                   lease->node, error_name(result));
         return env_now_ns() + REFUSED_RETRY_NS;
     }
@@ -120,7 +132,7 @@ static may_yield uint64_t beat(struct map_lease *lease, const struct net_addr *l
 static void lease_fiber(void *arg)
 {
     struct map_lease *lease = arg;
-    while (!lease->fenced) {
+    while (!lease->fenced && !lease->removed) {
         struct net_addr leader;
         uint64_t next = env_now_ns() + 2 * RETRY_NS;
         if (map_client_leader(lease->client, &leader))

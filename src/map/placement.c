@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "map/placement.h"
 
+#include <string.h>
+
 #include "base/assert.h"
 #include "base/hash.h"
 
@@ -26,12 +28,16 @@ static uint64_t minus_log2(uint64_t h)
     return ((uint64_t)(zeroes + 1) << FRACTION_BITS) - fraction;
 }
 
+uint64_t placement_hash(uint64_t key, uint32_t node)
+{
+    return hash_u64(hash_u64(key * 0x9e3779b97f4a7c15ull + 1) ^
+                    hash_u64(node * 0xd1342543de82ef95ull + 7));
+}
+
 uint64_t placement_score(uint64_t key, uint32_t node, uint64_t weight)
 {
     assert(weight > 0 && node != 0);
-    uint64_t h = hash_u64(hash_u64(key * 0x9e3779b97f4a7c15ull + 1) ^
-                          hash_u64(node * 0xd1342543de82ef95ull + 7));
-    unsigned __int128 scaled = (unsigned __int128)minus_log2(h) << 16;
+    unsigned __int128 scaled = (unsigned __int128)minus_log2(placement_hash(key, node)) << 16;
     return (uint64_t)(scaled / weight);
 }
 
@@ -44,13 +50,24 @@ static bool is_taken(uint32_t index, const uint32_t *taken, uint32_t taken_count
     return false;
 }
 
+void placement_node_init(struct placement_node *ret_node, const struct map_node *node,
+                         uint64_t weight)
+{
+    *ret_node = (struct placement_node){.node = node->id, .weight = weight};
+    if (node->rack[0] != 0)
+        ret_node->rack = (uint32_t)hash_bytes(node->rack, strlen(node->rack), 0) | 1;
+}
+
+bool placement_same_domain(const struct placement_node *a, const struct placement_node *b)
+{
+    return a->rack != 0 && a->rack == b->rack;
+}
+
 static bool shares_rack(const struct placement_node *nodes, uint32_t index, const uint32_t *taken,
                         uint32_t taken_count)
 {
-    if (nodes[index].rack == 0)
-        return false;
     for (uint32_t i = 0; i < taken_count; i++) {
-        if (nodes[taken[i]].rack == nodes[index].rack)
+        if (placement_same_domain(&nodes[taken[i]], &nodes[index]))
             return true;
     }
     return false;

@@ -3,6 +3,7 @@
 #define CFS_MAP_PLACEMENT_H
 
 #include "base/defs.h"
+#include "format/map_format.h"
 
 /* Which nodes hold a group: weighted rendezvous hashing. A pure function of its arguments, in
  * integer arithmetic, so that all members of the map group compute the same. */
@@ -15,6 +16,13 @@ struct placement_node {
     uint32_t load_max; /* is chosen beyond this only if nobody else is left */
 };
 
+/* As of the map, without load. weight 0: is not to be chosen. */
+void placement_node_init(struct placement_node *ret_node, const struct map_node *node,
+                         uint64_t weight);
+bool placement_same_domain(const struct placement_node *a, const struct placement_node *b);
+
+/* Uniform; of one node, the keys with the largest hashes have the smallest scores. */
+uint64_t placement_hash(uint64_t key, uint32_t node);
 /* Smaller wins: -log2(u) / weight with u uniform in (0, 1] from hash(key, node). The chance to win
  * is in proportion to the weight, and does not depend on the other nodes (minimal movement). */
 uint64_t placement_score(uint64_t key, uint32_t node, uint64_t weight);

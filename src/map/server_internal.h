@@ -90,10 +90,11 @@ struct map_server {
     uint64_t elected_ns;
     struct waitq controller_wake;
     bool controller_news;
-    uint64_t balanced_version;
-    uint64_t replaced_version;
-    uint64_t balance_ns;   /* next look */
-    uint64_t lost_version; /* of the map whose lost groups have been told of */
+    uint64_t planned_version; /* of the map that the last plan was made for, */
+    uint64_t planned_known;   /* what was known of the nodes then, */
+    bool planned_balance;     /* and whether balance was looked at */
+    uint64_t balance_ns;      /* no moves for balance before: nodes come and go just now */
+    uint64_t lost_version;    /* of the map whose lost groups have been told of */
     struct contact *contacts[MAP_NODES_MAX + 1];
 
     uint32_t client_count;
@@ -126,6 +127,9 @@ void server_handle_raft(void *service, struct rpc_request *request);
 
 /* server_rpc.c */
 void server_register(struct map_server *server);
+
+/* server_admin.c */
+void server_admin_register(struct map_server *server);
 
 /* contact.c: who is alive */
 struct contact *contact_of(struct map_server *server, uint32_t node); /* id <= MAP_NODES_MAX */

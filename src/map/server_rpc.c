@@ -150,7 +150,13 @@ static void register_process(struct map_server *server, const struct wire_node_b
     }
 }
 
-/* 0: *ret_reply says what the node may do. */
+static bool is_removed(const struct map_server *server, uint32_t node)
+{
+    const struct map_node *found = map_view_node(server->view, node);
+    return !found || found->intent == MAP_NODE_REMOVE;
+}
+
+/* 0: *ret_reply says what the node may do. -ENOENT: the cluster has no such node (any more). */
 static int beat(struct map_server *server, const struct rpc_request *request,
                 struct wire_node_beat_rep *ret_reply)
 {
@@ -162,8 +168,10 @@ static int beat(struct map_server *server, const struct rpc_request *request,
         return -EINVAL;
     if (!server->view)
         return -ERR_BUSY;
-    if (!map_view_node(server->view, body->node))
-        return -ENOENT;
+    if (is_removed(server, body->node)) {
+        int result = server_confirm(server, false); /* the node ends on our word */
+        return result < 0 ? result : is_removed(server, body->node) ? -ENOENT : -ERR_BUSY;
+    }
     ret_reply->map_version = server->view->header->version;
     if (is_fenced(server, body->node, body->incarnation)) {
         ret_reply->fenced = 1;
@@ -263,4 +271,5 @@ void server_register(struct map_server *server)
     rpc_register(server->rpc, RPC_NODE_BEAT, handle_node_beat, server);
     rpc_register(server->rpc, RPC_NODE_SUSPECT, handle_node_suspect, server);
     rpc_register(server->rpc, RPC_GROUP_CHANGE, handle_group_change, server);
+    server_admin_register(server);
 }

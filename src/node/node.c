@@ -104,6 +104,8 @@ static void fence_fiber(void *arg)
         store_health(node->store, &health);
         if (health.fenced)
             why = -ERR_FENCED;
+        else if (map_lease_removed(node->lease))
+            why = -ENOENT;
         else if (map_lease_fenced(node->lease))
             why = -ERR_NO_LEASE;
         else
@@ -114,6 +116,11 @@ static void fence_fiber(void *arg)
                   "node=%u disk=%s why=\"its device failed\" effect=\"the node stops; its groups "
                   "go on with their other members\" fix=\"replace the device\"",
                   node->config.node, node->options.disk_path);
+    else if (why == -ENOENT)
+        log_warn("node-removed",
+                 "node=%u disk=%s why=\"the cluster has removed this node\" effect=\"it stops; "
+                 "nothing on its disk is needed\" fix=\"to use it again: claudefsd --join\"",
+                 node->config.node, node->options.disk_path);
     else
         log_warn("node-fenced",
                  "node=%u why=\"was silent for longer than its lease\" effect=\"starts anew and "
@@ -252,6 +259,8 @@ static int join_map(struct node *node, const struct map_node *self)
     for (uint32_t i = 0; i < node->config.node_count; i++)
         map_node_addr(&node->nodes[i], &seeds[i]);
     node->map = map_client_start(node->rpc, seeds, node->config.node_count, map_changed, node);
+    if (!self->voter)
+        map_client_relay(node->map);
     node->lease = map_lease_start(node->rpc, node->map, node->config.node, &lease_ops, node);
     group_host_start(node->host, node->map, node->lease);
     return 0;

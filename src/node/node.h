@@ -26,12 +26,35 @@ struct node_format_options {
 /* Prepare a device. Errors of disk_open, store_format and store_open. */
 may_yield must_check int node_format(const struct node_format_options *options);
 
+/* A further node for a cluster that runs. */
+struct node_join_options {
+    const char *disk_path;
+    uint64_t size_bytes; /* of a disk file to make; of what exists: as it is */
+    bool force;
+    struct format_uuid cluster;
+    uint64_t secret;              /* of the cluster */
+    const struct net_addr *seeds; /* of some of its nodes */
+    uint32_t seed_count;
+    struct net_addr addr; /* that the new node will serve at */
+    const char *name;     /* "": made from its id */
+    const char *rack;     /* failure domain; "": its own */
+    uint64_t nonce;       /* not 0; asking again with the same one gets the same id */
+    uint64_t deadline_ns;
+};
+
+/* Register with the cluster and prepare the device for the id that it gives. node_start comes next.
+ * Errors: -ERR_TIMED_OUT (no leader answers), -EACCES (wrong secret), -EADDRINUSE (another node has
+ * this address), -ENOSPC (the cluster has no more ids), -ERR_WRONG_CLUSTER, and those of
+ * node_format: then the cluster knows a node that never comes, to be removed by its id. */
+may_yield must_check int node_join(const struct node_join_options *options, uint32_t *ret_node);
+
 struct node_options {
     const char *disk_path;
     uint64_t memory_bytes; /* budget of the whole node; 0: NODE_MEMORY_DEFAULT */
     /* This incarnation must not go on. why: -ERR_NO_LEASE: it was silent too long and has been
      * declared dead; it has to be started anew. -ERR_FENCED: its device failed; the process has to
-     * end, so that its groups move to others. Called once, from a fiber; has been logged. */
+     * end, so that its groups move to others. -ENOENT: the cluster has removed this node: the
+     * process has to end. Called once, from a fiber; has been logged. */
     void (*fenced)(void *context, int why);
     void *context;
 };

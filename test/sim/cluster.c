@@ -17,6 +17,37 @@ static void start_fiber(void *arg)
     member->done = true;
 }
 
+static void join_fiber(void *arg)
+{
+    struct cluster_member *member = arg;
+    struct cluster *cluster = member->cluster;
+    struct net_addr seeds[CLUSTER_NODES_MAX];
+    uint32_t seed_count = 0;
+    for (uint32_t i = 0; i < cluster->node_count; i++) {
+        if (!cluster->members[i].removed && &cluster->members[i] != member)
+            map_node_addr(&cluster->map_nodes[i], &seeds[seed_count++]);
+    }
+    struct node_join_options options = {
+        .disk_path = member->disk,
+        .size_bytes = cluster->disk_bytes,
+        .force = true, /* a crash may have come between formatting and its success */
+        .cluster = cluster->header.cluster,
+        .seeds = seeds,
+        .seed_count = seed_count,
+        .name = "",
+        .rack = "",
+        .nonce = (uint64_t)(member - cluster->members) + 1,
+        .deadline_ns = env_now_ns() + 60 * NS_PER_S,
+    };
+    map_node_addr(&cluster->map_nodes[member - cluster->members], &options.addr);
+    member->result = node_join(&options, &member->id);
+    member->done = member->result < 0;
+    if (member->result < 0)
+        return;
+    member->joins = false;
+    start_fiber(member);
+}
+
 static void format_fiber(void *arg)
 {
     struct cluster_member *member = arg;
@@ -49,6 +80,26 @@ static bool all_done(void *context)
     return true;
 }
 
+static void member_init(struct cluster *cluster, uint32_t index)
+{
+    struct cluster_member *member = &cluster->members[index];
+    struct map_node *map_node = &cluster->map_nodes[index];
+    char text[NET_ADDR_TEXT_MAX];
+    struct net_addr addr;
+    (void)snprintf(text, sizeof text, "10.0.0.%u:%u", index + 1, PORT);
+    int result = net_addr_parse(text, &addr);
+    assert(result == 0);
+    *map_node = (struct map_node){.id = index + 1, .port = addr.port, .voter = index < 3};
+    memcpy(map_node->ip, addr.ip, sizeof map_node->ip);
+    map_node->size_bytes = cluster->disk_bytes;
+    (void)snprintf(map_node->name, sizeof map_node->name, "node%u", index + 1);
+    *strchr(text, ':') = 0;
+    member->cluster = cluster;
+    member->id = index + 1;
+    (void)snprintf(member->disk, sizeof member->disk, "/disk%u", index + 1);
+    member->sim_node = sim_node_new(cluster->sim, text);
+}
+
 void cluster_start(struct cluster *cluster, uint64_t seed, uint32_t node_count, uint32_t copies)
 {
     assert(node_count <= CLUSTER_NODES_MAX);
@@ -57,24 +108,8 @@ void cluster_start(struct cluster *cluster, uint64_t seed, uint32_t node_count, 
     cluster->header = (struct map_header){
         .level = 1, .copies = copies, .min_in_sync = 1, .inline_bytes_max = META_INLINE_MAX};
     memset(cluster->header.cluster.bytes, 0xc1, sizeof cluster->header.cluster.bytes);
-    for (uint32_t i = 0; i < node_count; i++) {
-        struct cluster_member *member = &cluster->members[i];
-        struct map_node *map_node = &cluster->map_nodes[i];
-        char text[NET_ADDR_TEXT_MAX];
-        struct net_addr addr;
-        (void)snprintf(text, sizeof text, "10.0.0.%u:%u", i + 1, PORT);
-        int result = net_addr_parse(text, &addr);
-        assert(result == 0);
-        *map_node = (struct map_node){.id = i + 1, .port = addr.port, .voter = i < 3};
-        memcpy(map_node->ip, addr.ip, sizeof map_node->ip);
-        map_node->size_bytes = cluster->disk_bytes;
-        (void)snprintf(map_node->name, sizeof map_node->name, "node%u", i + 1);
-        *strchr(text, ':') = 0;
-        member->cluster = cluster;
-        member->id = i + 1;
-        (void)snprintf(member->disk, sizeof member->disk, "/disk%u", i + 1);
-        member->sim_node = sim_node_new(cluster->sim, text);
-    }
+    for (uint32_t i = 0; i < node_count; i++)
+        member_init(cluster, i);
     for (uint32_t i = 0; i < node_count; i++)
         reactor_spawn(sim_node_reactor(cluster->members[i].sim_node), "format", format_fiber,
                       &cluster->members[i]);
@@ -101,7 +136,47 @@ void cluster_restart(struct cluster *cluster, uint32_t index)
     struct cluster_member *member = &cluster->members[index];
     sim_node_restart(member->sim_node);
     member->done = false;
-    reactor_spawn(sim_node_reactor(member->sim_node), "start", start_fiber, member);
+    reactor_spawn(sim_node_reactor(member->sim_node), "start",
+                  member->joins ? join_fiber : start_fiber, member);
+}
+
+uint32_t cluster_add_node(struct cluster *cluster)
+{
+    uint32_t index = cluster->node_count;
+    assert(index < CLUSTER_NODES_MAX);
+    member_init(cluster, index);
+    cluster->node_count++;
+    cluster->members[index].joins = true;
+    reactor_spawn(sim_node_reactor(cluster->members[index].sim_node), "join", join_fiber,
+                  &cluster->members[index]);
+    return index;
+}
+
+int cluster_drain(struct cluster *cluster, struct map_client *map, uint32_t index)
+{
+    return map_client_change_node(map, cluster->members[index].id, MAP_NODE_DRAIN,
+                                  env_now_ns() + 30 * NS_PER_S);
+}
+
+int cluster_remove(struct cluster *cluster, struct map_client *map, uint32_t index)
+{
+    int result = map_client_change_node(map, cluster->members[index].id, MAP_NODE_REMOVE,
+                                        env_now_ns() + 30 * NS_PER_S);
+    if (result == 0)
+        cluster->members[index].removed = true;
+    return result;
+}
+
+bool cluster_is_drained(const struct cluster *cluster, struct map_client *map, uint32_t index)
+{
+    const struct map_view *view = map_client_view(map);
+    return view && map_node_is_drained(view, cluster->members[index].id);
+}
+
+bool cluster_is_removed(const struct cluster *cluster, struct map_client *map, uint32_t index)
+{
+    const struct map_view *view = map_client_view(map);
+    return view && !map_view_node(view, cluster->members[index].id);
 }
 
 struct client *cluster_client(struct cluster *cluster, struct map_client **ret_map)
@@ -140,9 +215,46 @@ bool cluster_is_whole(const struct cluster *cluster, struct map_client *map)
     for (uint32_t i = 0; view && i < cluster->node_count; i++) {
         const struct cluster_member *member = &cluster->members[i];
         const struct map_node *node = map_view_node(view, member->id);
-        if (!member->done || member->result < 0 || node->state != MAP_NODE_UP ||
+        if (member->removed)
+            continue;
+        if (!node || !member->done || member->result < 0 || node->state != MAP_NODE_UP ||
             node->incarnation != member->node->identity.incarnation)
             return false;
     }
     return view && cluster_all_in_sync(cluster, map);
+}
+
+/* Replicas of a kind on a node. */
+static uint32_t load_of(const struct map_view *view, uint32_t kind, uint32_t node)
+{
+    uint32_t load = 0;
+    for (uint32_t i = 0; i < view->header->group_count; i++)
+        load += view->groups[i].kind == kind && map_group_member_state(&view->groups[i], node) != 0;
+    return load;
+}
+
+bool cluster_is_balanced(const struct cluster *cluster, struct map_client *map)
+{
+    const struct map_view *view = map_client_view(map);
+    uint32_t takers = 0;
+    uint32_t groups[MAP_GROUP_DATA + 1] = {0};
+    if (!view || !cluster_is_whole(cluster, map))
+        return false;
+    for (uint32_t i = 0; i < view->header->node_count; i++)
+        takers += view->nodes[i].intent == MAP_NODE_KEEP;
+    for (uint32_t i = 0; i < view->header->group_count; i++) {
+        groups[view->groups[i].kind]++;
+        if (view->groups[i].member_count != view->header->copies)
+            return false;
+    }
+    for (uint32_t i = 0; i < view->header->node_count; i++) {
+        for (uint32_t kind = MAP_GROUP_META; kind <= MAP_GROUP_DATA; kind++) {
+            uint32_t share = groups[kind] * view->header->copies / takers;
+            uint32_t load = load_of(view, kind, view->nodes[i].id);
+            if (view->nodes[i].intent != MAP_NODE_KEEP ? load > 0
+                                                       : load < share || load > share + 1)
+                return false;
+        }
+    }
+    return true;
 }

@@ -8,7 +8,7 @@
 #include "env/sim.h"
 #include "node/node.h"
 
-enum { CLUSTER_NODES_MAX = 8 };
+enum { CLUSTER_NODES_MAX = 16 };
 
 struct cluster;
 
@@ -20,6 +20,8 @@ struct cluster_member {
     struct node *node; /* NULL until started; dangling after a crash */
     int result;
     bool done;
+    bool joins;   /* its device is not formatted yet: it asks the cluster for an id */
+    bool removed; /* for good */
 };
 
 struct cluster {
@@ -39,12 +41,29 @@ void cluster_free(struct cluster *cluster);
 void cluster_crash(struct cluster *cluster, uint32_t index);
 void cluster_restart(struct cluster *cluster, uint32_t index);
 
+/* Nodes that come and go for good. Start a further node, which registers itself: its index, from
+ * outside fibers. members[index].done and .result == 0: it runs, and .id is its id. */
+uint32_t cluster_add_node(struct cluster *cluster);
+/* From a fiber of a client: move everything off a node; take a drained or dead one out (a dead
+ * one's copies are then made elsewhere at once). Returns as map_client_change_node. */
+may_yield must_check int cluster_drain(struct cluster *cluster, struct map_client *map,
+                                       uint32_t index);
+may_yield must_check int cluster_remove(struct cluster *cluster, struct map_client *map,
+                                        uint32_t index);
+/* Does nothing depend on the node any more? */
+bool cluster_is_drained(const struct cluster *cluster, struct map_client *map, uint32_t index);
+/* Is it out of the map? */
+bool cluster_is_removed(const struct cluster *cluster, struct map_client *map, uint32_t index);
+
 /* A client on a host of its own; call from a fiber of that host. */
 may_yield struct client *cluster_client(struct cluster *cluster, struct map_client **ret_map);
-/* The newest map knows every node in its present life, and all copies are in sync: the next death
- * is not a second one. */
+/* The newest map knows every node that was not removed in its present life, and all copies are in
+ * sync: the next death is not a second one. */
 bool cluster_is_whole(const struct cluster *cluster, struct map_client *map);
 /* Every group of the newest map has a primary and copies members in sync. */
 bool cluster_all_in_sync(const struct cluster *cluster, struct map_client *map);
+/* All of that, no member too many, no node with more than its share of replicas (give or take one
+ * per kind), and none on nodes that are to go. */
+bool cluster_is_balanced(const struct cluster *cluster, struct map_client *map);
 
 #endif

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/* Goal: nodes are added, drained, lost for good and replaced while files are written and read;
+ * every byte stays readable, every copy ends where it should be, and nothing stays behind on nodes
+ * that are left out. Method: whole nodes in the simulated world; one fiber writes and reads all the
+ * time, another changes the cluster step by step and waits until it has come to rest. Virtual time;
+ * arguments: seeds (default: a fixed set). */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/random.h"
+#include "cluster.h"
+
+enum { FILES = 80, BIG_BYTES = 200000, SMALL_BYTES = 1000, REST_S = 60 };
+
+struct run {
+    struct cluster cluster;
+    struct sim_node *host;
+    uint64_t seed;
+    /* wanted of main, which is outside of fibers */
+    bool add_next;
+    uint32_t crash_next; /* 1 + index */
+    uint32_t restart_next;
+    /* the worker */
+    uint32_t made;
+    uint64_t rounds;
+    bool stop;
+    bool stopped;
+    const char *failed;
+    int error;
+    const char *phase;
+    bool done;
+};
+
+static const struct client_cred root = {.checked = true};
+
+#define CHECK(expression)                                                                          \
+    do {                                                                                           \
+        int check_result_ = (expression);                                                          \
+        if (check_result_ < 0 && !run->failed) {                                                   \
+            run->failed = #expression;                                                             \
+            run->error = check_result_;                                                            \
+        }                                                                                          \
+    } while (0)
+
+static void fill(uint8_t *bytes, uint32_t count, uint32_t file)
+{
+    for (uint32_t i = 0; i < count; i++)
+        bytes[i] = (uint8_t)(file * 37 + i * 11 + (i >> 8));
+}
+
+static uint32_t file_bytes(uint32_t file)
+{
+    return file % 2 ? BIG_BYTES : SMALL_BYTES;
+}
+
+static struct client_place place_of(uint32_t file, char name[32])
+{
+    (void)snprintf(name, 32, "file%u", file);
+    return (struct client_place){CFS_ROOT_INO, slice_of(name, strlen(name))};
+}
+
+static void make_file(struct run *run, struct client *client, uint32_t file)
+{
+    char name[32];
+    struct client_file *open;
+    const struct client_place place = place_of(file, name);
+    CHECK(client_create(client, &root, &place, S_IFREG | 0644, true, &open));
+    if (run->failed)
+        return;
+    uint32_t bytes = file_bytes(file);
+    struct buf *buf = buf_new(bytes);
+    fill(buf->data, bytes, file);
+    CHECK(client_write(open, 0, (struct buf_slice){buf, 0, bytes}));
+    buf_put(buf);
+    CHECK(client_release(open));
+}
+
+static void check_file(struct run *run, struct client *client, uint32_t file)
+{
+    char name[32];
+    struct wire_attr attr;
+    struct client_file *open;
+    struct client_data data;
+    const struct client_place place = place_of(file, name);
+    CHECK(client_lookup(client, &root, place.dir, place.name, &attr));
+    if (!run->failed)
+        CHECK(client_open(client, &root, attr.ino, &open));
+    if (run->failed)
+        return;
+    CHECK(client_read(open, 0, BIG_BYTES, &data));
+    if (!run->failed) {
+        uint32_t bytes = file_bytes(file);
+        uint8_t *got = mem_alloc(BIG_BYTES);
+        uint8_t *want = mem_alloc(BIG_BYTES);
+        fill(want, bytes, file);
+        client_data_copy(&data, got);
+        if (attr.size != bytes || data.bytes != bytes || memcmp(got, want, bytes) != 0)
+            CHECK(-EBADMSG);
+        client_data_fini(&data);
+        mem_free(got);
+        mem_free(want);
+    }
+    CHECK(client_release(open));
+}
+
+/* Writes and reads until told to stop. */
+static void worker(void *arg)
+{
+    struct run *run = arg;
+    struct map_client *map;
+    struct client *client = cluster_client(&run->cluster, &map);
+    while (!run->stop && !run->failed) {
+        if (run->made < FILES)
+            make_file(run, client, run->made++);
+        uint32_t file = (uint32_t)(env_entropy_u64() % run->made);
+        if (!run->failed)
+            check_file(run, client, file);
+        run->rounds++;
+        fiber_sleep(20 * NS_PER_MS);
+    }
+    for (uint32_t i = 0; i < run->made && !run->failed; i++)
+        check_file(run, client, i);
+    run->stopped = true;
+}
+
+static void tell(const struct run *run, struct map_client *map)
+{
+    const struct map_view *view = map_client_view(map);
+    printf("  %8.1f s %-8s %u nodes, voters:", (double)sim_now_ns(run->cluster.sim) / 1e9,
+           run->phase, view->header->node_count);
+    for (uint32_t i = 0; i < view->header->node_count; i++) {
+        if (view->nodes[i].voter == MAP_VOTER_FULL)
+            printf(" %u", view->nodes[i].id);
+    }
+    printf(", %u files, %llu rounds, map %llu\n", run->made, (unsigned long long)run->rounds,
+           (unsigned long long)view->header->version);
+}
+
+static void tell_groups(struct map_client *map)
+{
+    const struct map_view *view = map_client_view(map);
+    for (uint32_t i = 0; i < view->header->group_count; i++) {
+        const struct map_group *group = &view->groups[i];
+        printf("  group %u kind %u epoch %u primary %u:", group->id, group->kind, group->epoch,
+               group->primary);
+        for (uint32_t m = 0; m < group->member_count; m++)
+            printf(" %u%s", group->members[m].node,
+                   group->members[m].state == MAP_MEMBER_IN_SYNC ? "" : "?");
+        printf("\n");
+    }
+}
+
+static void rest(struct run *run, struct map_client *map, const char *phase)
+{
+    uint64_t end_ns = env_now_ns() + REST_S * NS_PER_S;
+    run->phase = phase;
+    while (!run->failed && !cluster_is_balanced(&run->cluster, map) && env_now_ns() < end_ns)
+        fiber_sleep(100 * NS_PER_MS);
+    if (!run->failed && !cluster_is_balanced(&run->cluster, map)) {
+        CHECK(-ETIME);
+        tell_groups(map);
+    }
+    if (!run->failed)
+        tell(run, map);
+}
+
+/* Wait until main has done what was asked for. */
+static void wait_main(struct run *run)
+{
+    while (run->add_next || run->crash_next || run->restart_next)
+        fiber_sleep(NS_PER_MS);
+}
+
+static uint32_t add(struct run *run, struct map_client *map)
+{
+    uint32_t index = run->cluster.node_count;
+    run->add_next = true;
+    wait_main(run);
+    rest(run, map, "added");
+    return index;
+}
+
+static void drain(struct run *run, struct map_client *map, uint32_t index)
+{
+    uint64_t end_ns = env_now_ns() + REST_S * NS_PER_S;
+    run->phase = "drained";
+    CHECK(cluster_drain(&run->cluster, map, index));
+    while (!run->failed && !cluster_is_drained(&run->cluster, map, index) && env_now_ns() < end_ns)
+        fiber_sleep(100 * NS_PER_MS);
+    if (!cluster_is_drained(&run->cluster, map, index))
+        CHECK(-ETIME);
+    rest(run, map, "drained");
+}
+
+static void take_out(struct run *run, struct map_client *map, uint32_t index)
+{
+    uint64_t end_ns = env_now_ns() + REST_S * NS_PER_S;
+    run->phase = "removed";
+    int result;
+    while ((result = cluster_remove(&run->cluster, map, index)) == -EBUSY && env_now_ns() < end_ns)
+        fiber_sleep(100 * NS_PER_MS); /* it died just now, and the map does not know yet */
+    CHECK(result);
+    while (!run->failed && !cluster_is_removed(&run->cluster, map, index) && env_now_ns() < end_ns)
+        fiber_sleep(100 * NS_PER_MS);
+    if (!cluster_is_removed(&run->cluster, map, index))
+        CHECK(-ETIME);
+    rest(run, map, "removed");
+}
+
+static void crash(struct run *run, uint32_t index)
+{
+    run->crash_next = 1 + index;
+    wait_main(run);
+}
+
+/* What happens to the cluster. */
+static void operator(void *arg)
+{
+    struct run *run = arg;
+    struct map_client *map;
+    struct client *client = cluster_client(&run->cluster, &map);
+    (void)client;
+    rest(run, map, "formed");
+    uint32_t fourth = add(run, map);
+    uint32_t fifth = add(run, map);
+    drain(run, map, fourth);
+    take_out(run, map, fourth);
+    crash(run, fifth); /* away for a while: comes back empty-handed, and gets its share again */
+    fiber_sleep(45 * NS_PER_S);
+    run->restart_next = 1 + fifth;
+    wait_main(run);
+    rest(run, map, "returned");
+    crash(run, fifth); /* for good, and said so at once */
+    take_out(run, map, fifth);
+    (void)add(run, map);
+    run->stop = true;
+    while (!run->stopped)
+        fiber_sleep(10 * NS_PER_MS);
+    run->done = true;
+}
+
+static bool wants_something(void *context)
+{
+    struct run *run = context;
+    return run->done || run->failed || run->crash_next || run->restart_next || run->add_next;
+}
+
+static void do_what_is_wanted(struct run *run)
+{
+    if (run->crash_next)
+        cluster_crash(&run->cluster, run->crash_next - 1);
+    if (run->restart_next)
+        cluster_restart(&run->cluster, run->restart_next - 1);
+    if (run->add_next)
+        (void)cluster_add_node(&run->cluster);
+    run->crash_next = run->restart_next = 0;
+    run->add_next = false;
+}
+
+static bool run_seed(uint64_t seed)
+{
+    struct run *run = calloc(1, sizeof *run);
+    run->seed = seed;
+    cluster_start(&run->cluster, seed, 3, 2);
+    run->host = sim_node_new(run->cluster.sim, "10.0.0.100");
+    reactor_spawn(sim_node_reactor(run->host), "worker", worker, run);
+    reactor_spawn(sim_node_reactor(run->host), "operator", operator, run);
+    uint64_t end_ns = sim_now_ns(run->cluster.sim) + 3600 * NS_PER_S;
+    while (!run->done && !run->failed &&
+           sim_run_until(run->cluster.sim, wants_something, run, end_ns))
+        do_what_is_wanted(run);
+    bool passed = run->done && !run->failed;
+    printf("%s grow seed %llu virtual time %.1f s%s%s%s%s%s%s\n", passed ? "ok" : "FAILED",
+           (unsigned long long)seed, (double)sim_now_ns(run->cluster.sim) / 1e9, passed ? "" : ": ",
+           passed ? "" : run->phase, run->failed ? ": " : "", run->failed ? run->failed : "",
+           run->failed ? " = "
+           : run->done ? ""
+                       : ": not finished",
+           run->failed ? error_name(run->error) : "");
+    cluster_free(&run->cluster);
+    free(run);
+    return passed;
+}
+
+int main(int argc, char **argv)
+{
+    static const uint64_t fixed[] = {1, 2, 3};
+    bool passed = true;
+    log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
+    if (argc > 1) {
+        for (int i = 1; i < argc; i++)
+            passed &= run_seed(strtoull(argv[i], NULL, 10));
+    } else {
+        for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
+            passed &= run_seed(fixed[i]);
+    }
+    return passed ? 0 : 1;
+}
