@@ -47,12 +47,20 @@ static void write_size_fiber(void *arg)
     gather_done(size->gather, client_inode_grow(size->inode, size->size));
 }
 
-/* grows: the size may have to follow. It goes along with the data; but after a write has failed,
- * the next ones first see whether the data finds room, so that a full cluster leaves no file longer
- * than what is in it (but for the first). */
+/* What the inode has to learn of a write. */
+enum write_news {
+    WRITE_TIME, /* that it was modified; in a while */
+    WRITE_SIZE, /* that its size may be greater, and the time */
+    WRITE_TOLD, /* both are known there */
+};
+
+/* A new size goes along with the data; but after a write has failed, the next ones first see
+ * whether the data finds room, so that a full cluster leaves no file longer than what is in it (but
+ * for the first). */
 static int write_objects(struct client_inode *inode, uint64_t offset, struct buf_slice data,
-                         bool grows)
+                         enum write_news news)
 {
+    bool grows = news == WRITE_SIZE;
     struct split_piece pieces[SPLIT_PIECES_MAX];
     struct write_piece writes[SPLIT_PIECES_MAX];
     struct gather gather;
@@ -82,7 +90,7 @@ static int write_objects(struct client_inode *inode, uint64_t offset, struct buf
         inode->client->careful_until_ns = env_now_ns() + CLIENT_CAREFUL_NS;
     if (result == 0 && grows && !grows_along)
         result = client_inode_grow(inode, end);
-    if (!grows)
+    if (news == WRITE_TIME)
         client_inode_lazy_mtime(inode, (int64_t)env_wall_ns());
     return result;
 }
@@ -119,7 +127,7 @@ static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_s
         }
     }
     bool grows = end > inode->attr.size || !client_inode_fresh(inode); /* I6 */
-    return write_objects(inode, offset, data, grows);
+    return write_objects(inode, offset, data, grows ? WRITE_SIZE : WRITE_TIME);
 }
 
 int client_write(struct client_file *file, uint64_t offset, struct buf_slice data)
@@ -169,7 +177,7 @@ static int append_inode(struct client_inode *inode, struct buf_slice data)
     uint64_t offset = attr.size - data.bytes;
     if (attr.flags & ATTR_INLINE) /* it was cut short after the first try */
         return write_inline(inode, offset, bytes, 0);
-    return write_objects(inode, offset, data, false);
+    return write_objects(inode, offset, data, WRITE_TOLD);
 }
 
 int client_append(struct client_file *file, struct buf_slice data)
