@@ -184,6 +184,20 @@ void backpointer_key(uint8_t key[BACKPOINTER_KEY_BYTES], uint64_t block)
     be64_store(key + 5, block);
 }
 
+bool backpointer_parse(struct slice key, struct slice value, struct store_extent *ret_extent,
+                       struct slice *ret_owner)
+{
+    struct disk_backpointer head;
+    *ret_extent = (struct store_extent){0};
+    if (key.bytes != BACKPOINTER_KEY_BYTES || value.bytes < sizeof head)
+        return false;
+    memcpy(&head, value.data, sizeof head);
+    *ret_extent = (struct store_extent){be64_load((const uint8_t *)key.data + 5), head.blocks, 0};
+    *ret_owner =
+        slice_of((const uint8_t *)value.data + sizeof head, value.bytes - (uint32_t)sizeof head);
+    return head.blocks > 0 && head.blocks <= STORE_EXTENT_BLOCKS_MAX;
+}
+
 static void extent_change(struct store *store, const struct change *change, uint64_t lsn)
 {
     uint8_t key[BACKPOINTER_KEY_BYTES];

@@ -1,10 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /* Cleaner: turn half-dead data segments into free ones, and tell the device about free ones.
  *
- * When few segments are free, the closed data segment with the fewest live blocks is emptied: its
- * backpointer rows name the owner of each extent; the extent is read, written to the cleaner's own
- * open segment, and the owner (store_move_fn) swaps the address in its value, in one commit. The
- * emptied segment is freed by segment_reclaim, as any other.
+ * When few segments are free, the closed data segment with the fewest live blocks is emptied
+ * (clean_segment.c): its backpointer rows name the owner of each extent; the extent is read,
+ * written to the cleaner's own open segment, and the owner (store_move_fn) swaps the address in its
+ * value, in one commit. The emptied segment is freed by segment_reclaim, as any other.
+ *
+ * Pace. Free segments are a scale, from what users may not touch upwards:
+ *
+ *   floor USER           + half of the band        floor CLEANING
+ *   | users pay for space |  cleaner hurries more  | no cleaning
+ *
+ * In the upper half the cleaner pauses between windows, less and less. In the lower half it does
+ * not, and a write has to be *paid for*: emptying a segment of N blocks of which L live gains N -
+ * L, and these are handed to the writers piece by piece as the L are moved. So writers are slowed
+ * down to what the cleaner gains, a millisecond at a time, and do not run into a wall until a whole
+ * segment is done.
  *
  * CL1  A move is committed in the same step in which the owner checked that its value still refers
  *      to the old place (no yield in between), so a concurrent change is never undone.
@@ -12,13 +23,13 @@
  *      a segment that cannot be emptied is marked stuck until something in it is freed.
  * CL3  The cleaner may use segments that users may not (segment_floor), and always gains more than
  *      it uses: segments more than 15/16 live are not cleaned.
+ * CL4  Payment is a matter of pace, not of space: who has waited PAY_NS for it goes on without.
  */
 #include "store/store_internal.h"
 
-#include "base/log.h"
-
 #define IDLE_NS    (1 * NS_PER_S)
 #define DISCARD_NS (20 * NS_PER_MS)
+#define PAUSE_NS   (8 * NS_PER_MS) /* between windows when there is no hurry */
 
 void store_set_mover(struct store *store, store_move_fn move, void *context)
 {
@@ -32,19 +43,73 @@ void cleaner_kick(struct store *store)
     waitq_wake_all(&store->cleaner.wake);
 }
 
-static bool pressed(const struct store *store)
+/* Emptied segments are as good as free: the journal is about to prove it. */
+static uint32_t supply(const struct store *store)
 {
-    return store->segments_free < segment_floor(store, URGENCY_CLEANING);
+    return store->segments_free + store->dying_count;
 }
 
-/* Emptied segments become free when the journal has proven it. Until then, emptying more would use
- * up the free ones. Waiting for space makes the journal hurry. */
+static bool pressed(const struct store *store)
+{
+    return supply(store) < segment_floor(store, URGENCY_CLEANING);
+}
+
+/* ---- pace ---- */
+
+static uint32_t band_middle(const struct store *store)
+{
+    return (segment_floor(store, URGENCY_USER) + segment_floor(store, URGENCY_CLEANING)) / 2;
+}
+
+static bool paying(const struct store *store)
+{
+    return store->cleaner.emptying && supply(store) <= band_middle(store);
+}
+
+bool cleaner_admits(const struct store *store)
+{
+    return !paying(store) || store->cleaner.credit >= 0;
+}
+
+void cleaner_charge(struct store *store, uint64_t blocks)
+{
+    if (paying(store))
+        store->cleaner.credit -= (int64_t)blocks;
+}
+
+void cleaner_earn(struct store *store, uint32_t blocks)
+{
+    struct cleaner *cleaner = &store->cleaner;
+    assert(cleaner->victim_live > 0);
+    int64_t gain = (int64_t)store->segment_blocks - cleaner->victim_live;
+    cleaner->credit += blocks * gain / cleaner->victim_live;
+    cleaner->credit = MIN(cleaner->credit, (int64_t)store->segment_blocks);
+    if (cleaner->credit >= 0 && !waitq_empty(&store->space))
+        waitq_wake_all(&store->space);
+}
+
+void cleaner_pause(struct store *store)
+{
+    uint32_t middle = band_middle(store), top = segment_floor(store, URGENCY_CLEANING);
+    uint32_t free = MIN(supply(store), top);
+    if (free <= middle)
+        fiber_yield();
+    else
+        fiber_sleep(PAUSE_NS * (free - middle) / (top - middle));
+}
+
+/* The next victim needs space before this one's is proven free. Waiting for space makes the journal
+ * hurry. */
 static void wait_for_proof(struct store *store)
 {
-    for (uint32_t i = 0; i < 100 && store->dying_count > 0 && !store->stopping && !store->fenced;
+    uint32_t enough = segment_floor(store, URGENCY_CLEANER) + 2;
+    for (uint32_t i = 0; i < 100 && store->dying_count > 0 && store->segments_free < enough &&
+                         !store->stopping && !store->fenced;
          i++)
         (void)!waitq_wait(&store->space, env_now_ns() + 10 * NS_PER_MS);
 }
+
+/* ---- work ---- */
 
 static uint32_t choose(const struct store *store)
 {
@@ -52,7 +117,7 @@ static uint32_t choose(const struct store *store)
     for (uint32_t i = 1; i < store->segment_count; i++) {
         const struct segment *segment = &store->segments[i];
         if (segment->state != SEGMENT_DATA || segment->open || segment->stuck ||
-            segment->pinned > 0 || segment->fresh > 0 || segment->live == 0 ||
+            segment->pinned > 0 || segment->fresh > 0 || segment->users > 0 || segment->live == 0 ||
             segment->live >= least)
             continue;
         best = i;
@@ -61,69 +126,13 @@ static uint32_t choose(const struct store *store)
     return best;
 }
 
-/* 1: moved, 0: left where it is, or an error that ends this round. */
-static int move_extent(struct store *store, struct slice owner, struct store_extent from)
+static int clean_one(struct store *store, uint32_t victim)
 {
-    struct buf *buf = buf_new(from.blocks * STORE_BLOCK_BYTES);
-    struct store_extent to;
-    int result = store_extent_read(store, from, 0, from.blocks, buf->data);
-    if (result == 0) {
-        struct buf_slice data = {buf, 0, from.blocks * STORE_BLOCK_BYTES};
-        result = extents_write(store, STREAM_CLEANER, data, from.blocks, &to);
-        if (result < 0) {
-            buf_put(buf);
-            return result;
-        }
-        struct store_batch batch;
-        store_batch_init(&batch);
-        result = store->cleaner.move(store->cleaner.context, owner, from, to, buf->data, &batch);
-        if (result == 0) {
-            (void)store_commit(store, &batch);
-            store->health.cleaned_bytes += from.blocks * STORE_BLOCK_BYTES;
-        } else {
-            struct extent_fresh *fresh = fresh_find(store, to);
-            if (fresh)
-                fresh_drop(store, fresh);
-        }
-        store_batch_fini(&batch);
-    }
-    buf_put(buf);
-    return result == 0 ? 1 : 0;
-}
-
-static int empty_segment(struct store *store, uint32_t index)
-{
-    uint8_t from[BACKPOINTER_KEY_BYTES], to[BACKPOINTER_KEY_BYTES], owner[STORE_KEY_MAX];
-    backpointer_key(from, segment_block(store, index));
-    backpointer_key(to, segment_block(store, index + 1));
-    struct store_iter *iter = store_iter_new(store);
-    store_iter_seek(iter, slice_of(from, sizeof from));
-    struct slice key, value;
-    int result = 0;
-    while (!store->stopping && store->segments[index].live > 0 &&
-           (result = store_iter_next(iter, slice_of(to, sizeof to), &key, &value)) > 0) {
-        struct disk_backpointer head;
-        if (key.bytes != BACKPOINTER_KEY_BYTES || value.bytes < sizeof head ||
-            value.bytes > sizeof head + sizeof owner)
-            continue;
-        memcpy(&head, value.data, sizeof head);
-        struct store_extent extent = {be64_load((const uint8_t *)key.data + 5), head.blocks, 0};
-        if (extent.blocks == 0 || extent.blocks > STORE_EXTENT_BLOCKS_MAX)
-            continue;
-        uint32_t owner_bytes = value.bytes - (uint32_t)sizeof head;
-        memcpy(owner, (const uint8_t *)value.data + sizeof head, owner_bytes);
-        result = move_extent(store, slice_of(owner, owner_bytes), extent);
-        if (result < 0)
-            break;
-        fiber_yield();
-        if (store->segments_free > segment_floor(store, URGENCY_USER) + 1)
-            fiber_sleep(1 * NS_PER_MS);
-        while (store->extents.in_flight > 8 * MIB && !store->fenced)
-            (void)!waitq_wait(&store->space, env_now_ns() + 10 * NS_PER_MS);
-    }
-    store_iter_free(iter);
-    if (result >= 0 && store->segments[index].live > 0)
-        store->segments[index].stuck = true;
+    struct cleaner *cleaner = &store->cleaner;
+    cleaner->victim_live = store->segments[victim].live;
+    cleaner->emptying = true;
+    int result = segment_empty(store, victim);
+    wait_for_proof(store);
     return result;
 }
 
@@ -157,9 +166,11 @@ void cleaner_fiber(void *arg)
         uint32_t victim = SEGMENT_NONE;
         if (!store->fenced && store->cleaner.move && pressed(store))
             victim = choose(store);
-        if (victim != SEGMENT_NONE && empty_segment(store, victim) >= 0) {
-            wait_for_proof(store);
+        if (victim != SEGMENT_NONE && clean_one(store, victim) >= 0)
             continue;
+        if (store->cleaner.emptying) { /* nobody would earn what writers wait for */
+            store->cleaner.emptying = false;
+            waitq_wake_all(&store->space);
         }
         if (!store->fenced && pressed(store) && node_clean_wanted(store))
             checkpoint_kick(store);

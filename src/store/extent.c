@@ -32,6 +32,8 @@ void extents_init(struct store *store)
     struct extents *extents = &store->extents;
     list_init(&extents->writes);
     list_init(&extents->fresh_by_age);
+    list_init(&extents->spare_writes);
+    list_init(&extents->spare_fresh);
     htable_init(&extents->fresh);
     extents->next_seq = 1;
     extents->done_seq = 0;
@@ -48,6 +50,10 @@ void extents_fini(struct store *store)
         mem_free(fresh);
     }
     htable_fini(&extents->fresh);
+    while ((link = list_pop_front(&extents->spare_fresh)) != NULL)
+        mem_free(list_entry(link, struct extent_fresh, link));
+    while ((link = list_pop_front(&extents->spare_writes)) != NULL)
+        mem_free(list_entry(link, struct extent_write, link));
 }
 
 /* ---- fresh ---- */
@@ -67,12 +73,14 @@ struct extent_fresh *fresh_find(struct store *store, struct store_extent extent)
 static void fresh_add(struct store *store, struct store_extent extent, uint32_t crc, uint64_t seq)
 {
     assert(!fresh_find(store, extent));
-    struct extent_fresh *fresh = mem_zalloc(sizeof *fresh);
-    fresh->block = extent.block;
-    fresh->blocks = extent.blocks;
-    fresh->crc = crc;
-    fresh->data_seq = seq;
-    fresh->born_ns = env_now_ns();
+    struct list *spare = list_pop_front(&store->extents.spare_fresh);
+    struct extent_fresh *fresh =
+        spare ? list_entry(spare, struct extent_fresh, link) : mem_alloc(sizeof *fresh);
+    *fresh = (struct extent_fresh){.block = extent.block,
+                                   .blocks = extent.blocks,
+                                   .crc = crc,
+                                   .data_seq = seq,
+                                   .born_ns = env_now_ns()};
     list_init(&fresh->link);
     list_push_back(&store->extents.fresh_by_age, &fresh->link);
     htable_insert(&store->extents.fresh, &fresh->hash, hash_u64(extent.block));
@@ -86,7 +94,7 @@ void fresh_drop(struct store *store, struct extent_fresh *fresh)
     store->segments[index].fresh -= fresh->blocks;
     list_remove(&fresh->link);
     htable_remove(&store->extents.fresh, &fresh->hash);
-    mem_free(fresh);
+    list_push_front(&store->extents.spare_fresh, &fresh->link);
     segment_consider(store, index);
 }
 
@@ -112,7 +120,7 @@ static void advance_done(struct extents *extents)
             return;
         extents->done_seq = write->seq;
         list_remove(&write->link);
-        mem_free(write);
+        list_push_front(&extents->spare_writes, &write->link);
     }
 }
 
@@ -201,11 +209,11 @@ static uint64_t place(struct store *store, enum extent_stream stream, uint32_t b
 static struct extent_write *write_new(struct store *store, uint64_t block, struct buf *buf)
 {
     struct extents *extents = &store->extents;
-    struct extent_write *write = mem_zalloc(sizeof *write);
-    write->store = store;
-    write->buf = buf;
-    write->block = block;
-    write->seq = extents->next_seq++;
+    struct list *spare = list_pop_front(&extents->spare_writes);
+    struct extent_write *write =
+        spare ? list_entry(spare, struct extent_write, link) : mem_alloc(sizeof *write);
+    *write = (struct extent_write){
+        .store = store, .buf = buf, .block = block, .seq = extents->next_seq++};
     list_init(&write->link);
     list_push_back(&extents->writes, &write->link);
     store->segments[segment_of(store, block)].users++;

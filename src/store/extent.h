@@ -39,6 +39,8 @@ struct extents {
     uint32_t segment[STREAM_COUNT]; /* open data segments */
     struct htable fresh;
     struct list fresh_by_age;
+    struct list spare_writes; /* for the next ones: no malloc while data flow */
+    struct list spare_fresh;
 };
 
 void extents_init(struct store *store);

@@ -443,6 +443,67 @@ static void test_full(void **state)
     free(owner);
 }
 
+/* ---- nearly full ---- */
+
+/* Write or delete (blocks 0); how long that took is remembered. */
+static int timed_write(struct owner *owner, uint32_t object, uint32_t blocks, uint64_t *longest_ns)
+{
+    uint64_t start = env_now_ns();
+    if (owner->window[owner->next_seq % WINDOW].used)
+        apply_all(owner);
+    int result = write_object(owner, object, blocks, true);
+    apply_all(owner);
+    *longest_ns = MAX(*longest_ns, env_now_ns() - start);
+    return result;
+}
+
+/* At 90 % of what the store offers, every overwrite succeeds, and none waits long; at 100 %, every
+ * delete does. */
+static void overwrite_full(void *arg)
+{
+    struct owner *owner = arg;
+    struct world *world = &owner->world;
+    struct store_space space;
+    uint32_t objects = 0;
+    uint64_t longest_write = 0, longest_delete = 0;
+    world_format(world);
+    open_owner(owner);
+    store_space(world->store, &space);
+    uint64_t target = space.free_bytes / STORE_BLOCK_BYTES * 9 / 10;
+    for (; (objects + 1) * BLOCKS_MAX <= target; objects++)
+        CHECK(world, timed_write(owner, objects, BLOCKS_MAX, &longest_write) == 0);
+    CHECK(world, objects < OBJECTS);
+    for (uint32_t i = 0; i < 4000 && !world->failed; i++) {
+        uint32_t object = (uint32_t)random_below(&world->random, objects);
+        if (i % 16 == 0)
+            CHECK(world, timed_write(owner, object, 0, &longest_delete) == 0);
+        CHECK(world, timed_write(owner, object, BLOCKS_MAX, &longest_write) == 0);
+    }
+    CHECK(world, owner->moves > 0 && longest_write < 200 * NS_PER_MS);
+    uint32_t all = objects;
+    while (all < OBJECTS && timed_write(owner, all, BLOCKS_MAX, &longest_write) == 0)
+        all++;
+    CHECK(world, all < OBJECTS);
+    CHECK(world, store_check(world->store) == 0);
+    for (uint32_t object = 0; object < all; object++)
+        CHECK(world, timed_write(owner, object, 0, &longest_delete) == 0);
+    CHECK(world, longest_delete < 200 * NS_PER_MS);
+    verify(owner, true);
+    CHECK(world, store_check(world->store) == 0);
+    world_close(world);
+}
+
+static void test_overwrite_full(void **state)
+{
+    struct owner *owner = calloc(1, sizeof *owner);
+    world_init(&owner->world, 61, 72);
+    owner->rounds = 1000; /* checkpoints not too often */
+    world_run(&owner->world, overwrite_full, owner);
+    assert_int_equal(owner->bad, 0);
+    world_fini(&owner->world);
+    free(owner);
+}
+
 /* ---- parts ---- */
 
 /* A run that spans a staged write, a direct one and what is on the device already. */
@@ -533,8 +594,9 @@ static void test_trim(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_span), cmocka_unit_test(test_trim),
-                                       cmocka_unit_test(test_churn), cmocka_unit_test(test_crashes),
-                                       cmocka_unit_test(test_full)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_span),  cmocka_unit_test(test_trim),
+        cmocka_unit_test(test_churn), cmocka_unit_test(test_crashes),
+        cmocka_unit_test(test_full),  cmocka_unit_test(test_overwrite_full)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

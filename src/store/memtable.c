@@ -8,8 +8,10 @@
  *
  * M1  Rows are sorted strictly by key and never removed.
  * M2  A row's value changes in place only while the table is active; a frozen one is immutable.
- * M3  bytes counts all that the arena has handed out, so replacing a value by a larger one counts
- *     again: the table's budget bounds real memory, not live data.
+ * M3  A row's head orders as its key does, as far as it goes, so a search compares numbers in the
+ * line that it has to load anyway and looks at the key itself only when they are equal. M4  bytes
+ * counts all that the arena has handed out, so replacing a value by a larger one counts again: the
+ * table's budget bounds real memory, not live data.
  */
 #include "store/memtable.h"
 
@@ -67,15 +69,37 @@ static uint16_t random_height(struct memtable *table)
     return height;
 }
 
+struct probe {
+    struct slice key;
+    uint64_t head[2];
+};
+
+static void head_of(struct slice key, uint64_t head[2])
+{
+    uint8_t first[16] = {0};
+    if (key.bytes)
+        memcpy(first, key.data, MIN(key.bytes, (uint32_t)sizeof first));
+    head[0] = be64_load(first);
+    head[1] = be64_load(first + 8);
+}
+
+static int compare(const struct memtable_row *row, const struct probe *probe)
+{
+    for (uint32_t i = 0; i < 2; i++)
+        if (row->head[i] != probe->head[i])
+            return row->head[i] < probe->head[i] ? -1 : 1;
+    return slice_compare(memtable_key(row), probe->key);
+}
+
 /* Fill path with, per level, the link that leads to the first row not before key. */
-static struct memtable_row *descend(struct memtable *table, struct slice key,
+static struct memtable_row *descend(struct memtable *table, const struct probe *probe,
                                     struct memtable_row **path[MEMTABLE_HEIGHT])
 {
     struct memtable_row **links = table->head;
     struct memtable_row *row = NULL, *tested = NULL;
     for (int level = MEMTABLE_HEIGHT - 1; level >= 0; level--) {
         while ((row = links[level]) != NULL && row != tested) {
-            if (slice_compare(memtable_key(row), key) >= 0)
+            if (compare(row, probe) >= 0)
                 break;
             links = row->next;
         }
@@ -106,14 +130,17 @@ void memtable_put(struct memtable *table, struct slice key, struct slice value)
 {
     assert(key.bytes <= UINT16_MAX);
     struct memtable_row **path[MEMTABLE_HEIGHT];
-    struct memtable_row *row = descend(table, key, path);
+    struct probe probe = {.key = key};
+    head_of(key, probe.head);
+    struct memtable_row *row = descend(table, &probe, path);
     if (row && slice_equal(memtable_key(row), key)) {
         set_value(table, row, value);
         return;
     }
     uint16_t height = random_height(table);
     row = arena_take(table, (uint32_t)(sizeof *row + height * sizeof(void *)) + key.bytes);
-    *row = (struct memtable_row){.key_bytes = (uint16_t)key.bytes, .height = height};
+    *row = (struct memtable_row){
+        .key_bytes = (uint16_t)key.bytes, .height = height, .head = {probe.head[0], probe.head[1]}};
     if (key.bytes)
         memcpy((uint8_t *)row + sizeof *row + height * sizeof(void *), key.data, key.bytes);
     set_value(table, row, value);
@@ -128,10 +155,12 @@ const struct memtable_row *memtable_seek(const struct memtable *table, struct sl
                                          bool after)
 {
     struct memtable_row *const *links = table->head;
+    struct probe probe = {.key = from};
+    head_of(from, probe.head);
     const struct memtable_row *row = NULL, *tested = NULL;
     for (int level = MEMTABLE_HEIGHT - 1; level >= 0; level--) {
         while ((row = links[level]) != NULL && row != tested) {
-            int order = slice_compare(memtable_key(row), from);
+            int order = compare(row, &probe);
             if (order > 0 || (order == 0 && !after))
                 break;
             links = row->next;

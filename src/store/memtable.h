@@ -17,6 +17,7 @@ struct memtable_row {
     uint16_t key_bytes;
     uint16_t height;
     uint32_t zero;
+    uint64_t head[2]; /* the key's first 16 bytes as numbers: most comparisons end here */
     struct memtable_row *next[]; /* height of them, then the key */
 };
 

@@ -74,7 +74,7 @@ uint32_t segment_floor(const struct store *store, enum segment_urgency urgency)
     case URGENCY_USER:
         return user;
     case URGENCY_CLEANING:
-        return user + MAX(4u, store->segment_count / 25);
+        return user + MAX(4u, MIN(store->segment_count / 25, 64u));
     }
     WRONG("urgency");
 }

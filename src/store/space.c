@@ -13,7 +13,8 @@
 #include "store/store_internal.h"
 
 #define WAIT_NS    (250 * NS_PER_MS)
-#define GIVE_UP_NS (3 * NS_PER_S) /* well below the time after which a client asks again */
+#define PAY_NS     (40 * NS_PER_MS) /* for what the cleaner gains: pace only (cleaner.c, CL4) */
+#define GIVE_UP_NS (3 * NS_PER_S)   /* well below the time after which a client asks again */
 
 int64_t space_left(const struct store *store)
 {
@@ -23,7 +24,7 @@ int64_t space_left(const struct store *store)
     int64_t nodes = (int64_t)div_up(2 * store->live_nodes, store->segment_blocks) + 1;
     int64_t segments = (int64_t)store->segment_count - kept - nodes;
     /* Some of each segment cannot be filled, and the cleaner needs something to gain. */
-    int64_t blocks = segments * (int64_t)store->segment_blocks * 15 / 16;
+    int64_t blocks = segments * (int64_t)store->segment_blocks * 7 / 8;
     return blocks - (int64_t)store->live_data;
 }
 
@@ -64,7 +65,7 @@ static bool segment_ready(const struct store *store, uint64_t bytes)
 int store_reserve(struct store *store, uint64_t bytes, bool freeing)
 {
     uint64_t blocks = div_up(bytes, STORE_BLOCK_BYTES);
-    uint64_t give_up = env_now_ns() + GIVE_UP_NS;
+    uint64_t give_up = env_now_ns() + GIVE_UP_NS, pay_until = env_now_ns() + PAY_NS;
     for (;;) {
         if (store->fenced)
             return -ERR_FENCED;
@@ -72,11 +73,15 @@ int store_reserve(struct store *store, uint64_t bytes, bool freeing)
         if (!room)
             return -ERR_NO_SPACE;
         bool ready = freeing || bytes == 0 || segment_ready(store, bytes);
-        if (ready && !memory_full(store))
+        bool paid = freeing || bytes == 0 || cleaner_admits(store) || env_now_ns() > pay_until;
+        if (ready && paid && !memory_full(store)) {
+            if (!freeing)
+                cleaner_charge(store, blocks);
             return 0;
-        if (!ready) {
+        }
+        if (!ready || !paid) {
             cleaner_kick(store);
-            if (env_now_ns() > give_up)
+            if (!ready && env_now_ns() > give_up)
                 return -ERR_NO_SPACE;
         } else {
             extents_push(store);
@@ -86,6 +91,6 @@ int store_reserve(struct store *store, uint64_t bytes, bool freeing)
                 checkpoint_kick(store);
         }
         journal_kick(store);
-        (void)!waitq_wait(&store->space, env_now_ns() + WAIT_NS);
+        (void)!waitq_wait(&store->space, env_now_ns() + (paid ? WAIT_NS : PAY_NS));
     }
 }

@@ -198,6 +198,7 @@ must_check int node_space(struct store *store, uint32_t bytes, struct disk_point
 
 /* ---- the store ----------------------------------------------------------------------------- */
 
+#include "store/cleaner.h"
 #include "store/extent.h"
 #include "store/journal.h"
 
@@ -226,12 +227,7 @@ struct store {
     struct journal journal;
     struct extents extents;
     struct checkpoint checkpoint;
-    struct cleaner {
-        store_move_fn move;
-        void *context;
-        struct waitq wake;
-        uint64_t wanted;
-    } cleaner;
+    struct cleaner cleaner;
     struct waitq space; /* something was freed or drained: look again */
     struct waitq stopped;
     uint32_t fibers;
@@ -271,8 +267,11 @@ must_check int batch_next(struct slice bytes, uint32_t *cursor, struct change *r
  * (ours) or, while recovering, -ERR_CORRUPT_DISK with nothing done after the bad place. */
 int batch_apply(struct store *store, struct slice bytes, uint64_t lsn);
 void backpointer_key(uint8_t key[BACKPOINTER_KEY_BYTES], uint64_t block);
+/* Extent and owner that a backpointer row names. False: it is malformed. */
+bool backpointer_parse(struct slice key, struct slice value, struct store_extent *ret_extent,
+                       struct slice *ret_owner);
 
-/* ---- superblock.c, recover.c, store.c, cleaner.c ------------------------------------------- */
+/* ---- superblock.c, recover.c, store.c, cleaner ------------------------------------------- */
 
 /* As store_format, with a segment size other than the usual (tests). */
 may_yield must_check int superblock_format(struct disk *disk, const struct store_identity *identity,
@@ -284,8 +283,6 @@ may_yield must_check int superblock_write(struct store *store, struct disk_super
 may_yield must_check int recover(struct store *store);
 /* The device failed: read-only from here on. */
 void store_fence(struct store *store, const char *what, int error);
-void cleaner_fiber(void *arg);
-void cleaner_kick(struct store *store);
 /* Blocks that new data may still take (may be negative). */
 int64_t space_left(const struct store *store);
 
