@@ -38,6 +38,7 @@ int cluster_plan_add(struct cluster_plan *plan, const char *name, const char *ad
     struct map_node *node = &plan->nodes[plan->node_count];
     *node = (struct map_node){
         .id = plan->node_count + 1,
+        .host = plan->node_count + 1,
         .state = MAP_NODE_NEW,
         .port = net_addr.port,
         .size_bytes = size_bytes,

@@ -439,7 +439,7 @@ static void world_init(struct world *world, uint64_t seed, fiber_fn caller)
         (void)snprintf(text, sizeof text, "%s:%u", ip, PORT);
         (void)snprintf(member->disk, sizeof member->disk, "/disk%u", i + 1);
         assert_int_equal(net_addr_parse(text, &addr), 0);
-        *node = (struct map_node){.id = i + 1, .port = addr.port, .voter = 1};
+        *node = (struct map_node){.id = i + 1, .host = i + 1, .port = addr.port, .voter = 1};
         memcpy(node->ip, addr.ip, sizeof node->ip);
         member->world = world;
         member->id = i + 1;

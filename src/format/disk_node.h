@@ -9,7 +9,7 @@
 
 enum {
     NODE_TABLE_CONFIG = 0x02,
-    DISK_NODE_CONFIG_VERSION = 1,
+    DISK_NODE_CONFIG_VERSION = 2,
     DISK_NODE_CONFIG_NODES_MAX = 32, /* first nodes; others join later through the map */
 };
 

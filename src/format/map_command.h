@@ -11,15 +11,21 @@
 enum map_command_type {
     MAP_COMMAND_INIT = 1,      /* the first map. tail: struct map_header, count map_node */
     MAP_COMMAND_NODE_UP = 2,   /* node, incarnation, size_bytes. tail: count confirmed node ids */
-    MAP_COMMAND_NODE_DOWN = 3, /* node, incarnation. tail: count confirmed node ids */
+    MAP_COMMAND_NODE_DOWN = 3, /* node, incarnation, op. tail: count confirmed node ids */
     MAP_COMMAND_RESOLVE = 4,   /* tail: count confirmed node ids */
     MAP_COMMAND_ELECT = 5,     /* tail: count struct map_command_elect */
     MAP_COMMAND_GROUP_CHANGE = 6, /* group, epoch, op, node */
     MAP_COMMAND_NODE_ADD = 9,     /* tail: one struct map_node */
-    MAP_COMMAND_NODE_INTENT = 10, /* node, op: enum map_node_intent */
+    MAP_COMMAND_NODE_INTENT = 10, /* node, op: what is wanted of its host */
     MAP_COMMAND_NODE_FORGET = 11, /* node: nothing names it any more */
     MAP_COMMAND_MOVE = 12,        /* tail: count struct map_command_move */
     MAP_COMMAND_LEAD = 13,        /* tail: count struct map_command_elect: other primaries */
+};
+
+/* What NODE_DOWN speaks of. */
+enum map_down_scope {
+    MAP_DOWN_TARGET = 0,  /* the node alone */
+    MAP_DOWN_PROCESS = 1, /* all of its host that are up with this incarnation */
 };
 
 struct map_command {
@@ -28,7 +34,7 @@ struct map_command {
     uint32_t node;
     uint32_t group;
     uint32_t epoch;
-    uint32_t op; /* enum group_change_op, enum map_node_intent */
+    uint32_t op; /* enum group_change_op, map_node_intent, map_down_scope */
     uint64_t incarnation;
     uint64_t size_bytes;
     uint32_t meta_groups; /* INIT */

@@ -53,20 +53,25 @@ enum map_node_voter {
     MAP_VOTER_LEARNER = 2, /* is becoming one, or ceasing to be one: runs a map server */
 };
 
+/* A *target*: one reactor's share of one device, with an address of its own; what holds replicas,
+ * leads groups and fails. The targets of one process (one node as people count them) have the same
+ * host and die together; see docs/adr/0010. */
 struct map_node {
     uint32_t id; /* 1 to MAP_NODES_MAX */
     uint32_t state;
-    uint64_t incarnation; /* of the process that is (or last was) up; of a new node that was added
-                             at run time: the number by which it asked */
+    uint64_t incarnation; /* of the process that is (or last was) up, which its targets share; of a
+                             node added at run time: the number by which it asked */
     uint8_t ip[16];       /* struct net_addr's ip and port */
     uint16_t port;
     uint16_t voter;  /* enum map_node_voter */
     uint32_t intent; /* enum map_node_intent */
+    uint32_t host;   /* 1 to MAP_NODES_MAX: which process; holds at most one copy of a group */
+    uint32_t target; /* which one of its host's, from 0 */
     uint64_t size_bytes;
     char name[MAP_NAME_BYTES];
     char rack[MAP_NAME_BYTES];
 };
-FORMAT_SIZE(struct map_node, 112);
+FORMAT_SIZE(struct map_node, 120);
 
 enum map_group_kind { MAP_GROUP_META = 1, MAP_GROUP_DATA = 2 };
 

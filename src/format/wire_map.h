@@ -93,9 +93,9 @@ struct wire_node_add_req {
     struct wire_body body;
     uint64_t secret;      /* of the cluster: struct map_header.join_secret */
     uint64_t nonce;       /* not 0 */
-    struct map_node node; /* address, size, name, rack */
+    struct map_node node; /* address, size, name, rack; host and target: 0 of a new host */
 };
-FORMAT_SIZE(struct wire_node_add_req, 136);
+FORMAT_SIZE(struct wire_node_add_req, 144);
 struct wire_node_add_rep {
     struct wire_body body;
     uint64_t map_version;

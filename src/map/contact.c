@@ -10,8 +10,10 @@
  * A node is *sure* while we lead if its present incarnation (by the map) was heard in this term.
  * A process is *gone* if a connection to its address was refused: its port would be open if it
  * lived. A broken connection is only a hint: contact_verify tries the address a few times, because
- * a dying process may keep its port for some milliseconds. A proof is bound to the incarnation that
- * the map named when the attempts began, and is void if that incarnation is heard meanwhile. */
+ * a dying process may keep its port for some milliseconds. Where one target of a process is gone
+ * the others are tried at once, so that they can be declared dead together. A proof is bound to the
+ * incarnation that the map named when the attempts began, and is void if that incarnation is heard
+ * meanwhile. */
 
 enum {
     VERIFY_ATTEMPTS = 7,
@@ -206,14 +208,29 @@ static bool is_gone(struct verify *verify, const struct net_addr *addr)
     return refusals >= wanted && !heard;
 }
 
+static void verify_process(struct map_server *server, uint32_t node, uint64_t incarnation)
+{
+    const struct map_view *view = server->view;
+    const struct map_node *gone = view ? map_view_node(view, node) : NULL;
+    for (uint32_t i = 0; gone && i < view->header->node_count; i++) {
+        const struct map_node *other = &view->nodes[i];
+        if (other != gone && gone->incarnation == incarnation && machine_dies_with(gone, other))
+            contact_verify(server, other->id);
+    }
+}
+
 static void verify_fiber(void *arg)
 {
     struct verify *verify = arg;
     struct map_server *server = verify->server;
     struct net_addr addr;
-    if (server_addr(server, verify->node, &addr) && is_gone(verify, &addr))
-        node_gone(server, verify->node, verify->incarnation);
+    bool gone = server_addr(server, verify->node, &addr) && is_gone(verify, &addr);
     contact_of(server, verify->node)->verifying = false;
+    if (gone) {
+        verify_process(server, verify->node, verify->incarnation);
+        node_gone(server, verify->node, verify->incarnation);
+    }
+    controller_poke(server); /* it may have waited for the outcome */
     mem_free(verify);
 }
 

@@ -16,6 +16,7 @@
  *  C1 A node is declared dead for its silence only LEASE + MARGIN after its last beat arrived and
  *     after our election (S4): its lease has run out on its own clock by then.
  *  C2 Without that wait only on proof: its port refused a connection.
+ *     The targets of one process are each proven dead, and then declared dead together.
  *  C3 Once condemned, an incarnation gets no lease any more, even before the command is applied.
  *  C4 After a cold start a group waits until all its last in-sync members have reported, or
  *     MAP_COLD_WAIT after the first did, and takes the newest valid log.
@@ -114,25 +115,63 @@ uint64_t controller_expiry_ns(const struct map_server *server, const struct map_
     return heard + MAP_LEASE_NS + MAP_LEASE_MARGIN_NS;
 }
 
-static bool act_node_down(struct map_server *server, const struct map_node *node,
-                          uint64_t *ret_deadline_ns)
+/* May the node be declared dead now (C1, C2)? Else *ret_deadline_ns is lowered to when it may. */
+static bool may_condemn(struct map_server *server, const struct map_node *node,
+                        uint64_t *ret_deadline_ns)
 {
-    struct contact *contact = contact_of(server, node->id);
-    if (node->state != MAP_NODE_UP)
-        return false;
-    bool gone = contact->gone_incarnation == node->incarnation;
     uint64_t expiry = controller_expiry_ns(server, node);
+    bool gone = contact_of(server, node->id)->gone_incarnation == node->incarnation;
     if (!gone && env_now_ns() < expiry) {
         *ret_deadline_ns = MIN(*ret_deadline_ns, expiry);
         return false;
     }
-    contact->condemned = node->incarnation; /* C3 */
+    return true;
+}
+
+/* The other targets of its process: *ret_verifying if an address of theirs is being tried (the end
+ * of it wakes us), *ret_all if all of them may be declared dead as well. */
+static void look_at_process(struct map_server *server, const struct map_node *node,
+                            bool *ret_verifying, bool *ret_all)
+{
+    uint64_t unused_ns = UINT64_MAX;
+    bool verifying = false;
+    bool all = true;
+    for (uint32_t i = 0; i < server->view->header->node_count; i++) {
+        const struct map_node *other = &server->view->nodes[i];
+        if (other == node || !machine_dies_with(node, other))
+            continue;
+        bool dead = may_condemn(server, other, &unused_ns);
+        verifying |= !dead && contact_of(server, other->id)->verifying;
+        all &= dead;
+    }
+    *ret_verifying = verifying;
+    *ret_all = all;
+}
+
+static bool act_node_down(struct map_server *server, const struct map_node *node,
+                          uint64_t *ret_deadline_ns)
+{
+    bool verifying;
+    bool whole;
+    if (node->state != MAP_NODE_UP || !may_condemn(server, node, ret_deadline_ns))
+        return false;
+    look_at_process(server, node, &verifying, &whole);
+    if (verifying)
+        return false; /* a moment, and all of it goes in one command (M7) */
     struct draft_command *draft = command_new(MAP_COMMAND_NODE_DOWN);
     draft->command.node = node->id;
     draft->command.incarnation = node->incarnation;
+    draft->command.op = whole ? MAP_DOWN_PROCESS : MAP_DOWN_TARGET;
+    for (uint32_t i = 0; i < server->view->header->node_count; i++) {
+        const struct map_node *other = &server->view->nodes[i];
+        if (other == node || (whole && machine_dies_with(node, other)))
+            contact_of(server, other->id)->condemned = other->incarnation; /* C3 */
+    }
     add_sure_ids(server, draft);
     server->balance_ns = env_now_ns() + MAP_BALANCE_WAIT_NS;
-    log_info("node-down", "node=%u why=\"%s\"", node->id, gone ? "proven dead" : "silent");
+    bool gone = contact_of(server, node->id)->gone_incarnation == node->incarnation;
+    log_info("node-down", "node=%u host=%u why=\"%s\" scope=%s", node->id, node->host,
+             gone ? "proven dead" : "silent", whole ? "process" : "target");
     return command_go(server, draft);
 }
 

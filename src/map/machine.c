@@ -37,13 +37,15 @@
  *     member with a valid log holds all that was flushed.
  *  M5 A LOST member is not replaced and not forgotten, except by an election.
  *  M6 A new incarnation is in sync with nothing by memory.
- *  M7 The death of a node changes all its groups in one map version.
+ *  M7 The death of a node changes all its groups in one map version; so does the death of a
+ *     process with several targets (map_node; NODE_DOWN with MAP_DOWN_PROCESS).
  *  M8 Commands name what they are about (incarnation, epoch); if that has changed since they were
  *     proposed they do nothing.
  *  M9 A move takes an IN_SYNC member out only if as many as there are to be copies stay in sync;
  *     never the primary. Which node is to hold what is not decided here: plan.c proposes.
  *  M10 A node leaves the map only when no group names it and it is no member of the map group; its
  *     id is not given again. From the moment that is intended it does not come up any more.
+ *  M11 All targets of a host have the same intent.
  *
  * First start. A fresh cluster's groups are never active: an empty replica is complete then. Once
  * active, M3 needs a report of a valid log, and a disk that was wiped reports none.
@@ -106,7 +108,8 @@ static bool first_nodes_valid(const struct map_node *nodes, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         if (nodes[i].id == 0 || nodes[i].id > MAP_NODES_MAX ||
-            (i > 0 && nodes[i].id <= nodes[i - 1].id) || nodes[i].voter > 1)
+            (i > 0 && nodes[i].id <= nodes[i - 1].id) || nodes[i].voter > 1 || nodes[i].host == 0 ||
+            nodes[i].host > MAP_NODES_MAX)
             return false;
     }
     return count > 0;

@@ -63,16 +63,33 @@ int machine_node_up(struct map_draft *draft, const struct map_command *command,
     return 0;
 }
 
+bool machine_dies_with(const struct map_node *node, const struct map_node *other)
+{
+    return other->host == node->host && other->incarnation == node->incarnation &&
+           other->state == MAP_NODE_UP;
+}
+
 int machine_node_down(struct map_draft *draft, const struct map_command *command,
                       const struct map_ids *confirmed)
 {
-    struct map_node *node = map_draft_node(draft, command->node);
-    if (!node)
+    const struct map_node *node = map_draft_node(draft, command->node);
+    uint32_t dead[MAP_NODES_MAX];
+    uint32_t dead_count = 0;
+    if (!node || command->op > MAP_DOWN_PROCESS)
         return -EINVAL;
     if (node->incarnation != command->incarnation || node->state != MAP_NODE_UP)
         return -ERR_CAS_FAILED;
-    node->state = MAP_NODE_DOWN;
-    forget_memory(draft, node->id, confirmed, false);
+    for (uint32_t i = 0; i < draft->header->node_count; i++) {
+        const struct map_node *other = &draft->nodes[i];
+        if (other == node || (command->op == MAP_DOWN_PROCESS && machine_dies_with(node, other)))
+            dead[dead_count++] = i;
+    }
+    assert(dead_count > 0);
+    /* First all of them, then their groups: none is to inherit from another (M2). */
+    for (uint32_t i = 0; i < dead_count; i++)
+        draft->nodes[dead[i]].state = MAP_NODE_DOWN;
+    for (uint32_t i = 0; i < dead_count; i++)
+        forget_memory(draft, draft->nodes[dead[i]].id, confirmed, false);
     return 0;
 }
 
@@ -98,11 +115,16 @@ int machine_node_add(const struct map_view *view, const struct map_node *wanted,
         return -EINVAL;
     if (wanted->id != view->header->last_node + 1 || count == MAP_NODES_MAX) /* M8, M10 */
         return -ERR_CAS_FAILED;
+    const struct map_node *sibling = NULL;
     for (uint32_t i = 0; i < count; i++) {
         const struct map_node *node = &view->nodes[i];
+        if (node->host == wanted->host)
+            sibling = node;
         if (node->port == wanted->port && memcmp(node->ip, wanted->ip, sizeof node->ip) == 0)
             return -ERR_CAS_FAILED;
     }
+    if (wanted->host != 0 && !sibling)
+        return -EINVAL;
     map_draft_new(ret_draft, count + 1, view->header->group_count);
     copy_parts(ret_draft, view);
     memcpy(ret_draft->nodes, view->nodes, count * sizeof view->nodes[0]);
@@ -110,18 +132,18 @@ int machine_node_add(const struct map_view *view, const struct map_node *wanted,
     *node = *wanted;
     node->state = MAP_NODE_NEW;
     node->voter = MAP_VOTER_NONE;
-    node->intent = MAP_NODE_KEEP;
+    /* Hosts never have larger numbers than nodes, so this one is new. */
+    node->host = sibling ? sibling->host : node->id;
+    node->intent = sibling ? sibling->intent : MAP_NODE_KEEP; /* M11 */
     node->name[MAP_NAME_BYTES - 1] = 0;
     node->rack[MAP_NAME_BYTES - 1] = 0;
     ret_draft->header->last_node = wanted->id;
     return 0;
 }
 
-int machine_may_remove(const struct map_view *view, uint32_t node)
+static int may_remove(const struct map_view *view, const struct map_node *found)
 {
-    const struct map_node *found = map_view_node(view, node);
-    if (!found)
-        return -ENOENT;
+    uint32_t node = found->id;
     for (uint32_t i = 0; i < view->header->group_count; i++) {
         uint32_t state = map_group_member_state(&view->groups[i], node);
         if (state != 0 && found->state == MAP_NODE_UP)
@@ -132,16 +154,33 @@ int machine_may_remove(const struct map_view *view, uint32_t node)
     return 0;
 }
 
+int machine_may_remove(const struct map_view *view, uint32_t node)
+{
+    const struct map_node *found = map_view_node(view, node);
+    if (!found)
+        return -ENOENT;
+    int result = 0;
+    for (uint32_t i = 0; i < view->header->node_count && result == 0; i++) {
+        if (view->nodes[i].host == found->host)
+            result = may_remove(view, &view->nodes[i]);
+    }
+    return result;
+}
+
 int machine_node_intent(struct map_draft *draft, const struct map_command *command)
 {
-    struct map_node *node = map_draft_node(draft, command->node);
+    const struct map_node *node = map_draft_node(draft, command->node);
     if (!node || command->op > MAP_NODE_REMOVE)
         return -EINVAL;
     if (node->intent == command->op || node->intent == MAP_NODE_REMOVE)
         return -ERR_CAS_FAILED;
     if (command->op == MAP_NODE_REMOVE && machine_may_remove(draft->view, node->id) < 0)
         return -ERR_CAS_FAILED;
-    node->intent = command->op;
+    uint32_t host = node->host;
+    for (uint32_t i = 0; i < draft->header->node_count; i++) { /* M11 */
+        if (draft->nodes[i].host == host)
+            draft->nodes[i].intent = command->op;
+    }
     return 0;
 }
 

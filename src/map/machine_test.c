@@ -23,6 +23,7 @@ enum { NODES_MAX = 9, FIRST_NODES_MAX = 6, GROUPS = 6 };
 struct model {
     struct random random;
     uint32_t node_count;
+    uint32_t targets; /* of a host */
     struct map_view *view;
     bool alive[NODES_MAX + 1];
     bool heard[NODES_MAX + 1];           /* by the leader, in its present incarnation */
@@ -218,6 +219,17 @@ static void do_lead(struct model *model)
     (void)fixture_apply(&model->view, &command, rows, command.count * sizeof rows[0]);
 }
 
+static bool host_alive(const struct model *model, uint32_t node)
+{
+    const struct map_node *entry = map_view_node(model->view, node);
+    for (uint32_t i = 0; i < model->view->header->node_count; i++) {
+        const struct map_node *other = &model->view->nodes[i];
+        if (entry && other->host == entry->host && model->alive[other->id])
+            return true;
+    }
+    return false;
+}
+
 static void do_membership(struct model *model)
 {
     uint32_t node = 1 + (uint32_t)random_below(&model->random, model->view->header->last_node);
@@ -240,7 +252,7 @@ static void do_membership(struct model *model)
         command.type = MAP_COMMAND_NODE_INTENT;
         command.op = (uint32_t)random_below(&model->random, MAP_NODE_REMOVE + 1);
         if (command.op == MAP_NODE_REMOVE &&
-            (model->alive[node] || model->view->header->node_count <= 3))
+            (host_alive(model, node) || model->view->header->node_count <= 2 + model->targets))
             return; /* the process has to be gone */
         result = fixture_apply(&model->view, &command, NULL, 0);
         assert_true(command.op != MAP_NODE_REMOVE || removable || result < 0);
@@ -257,6 +269,18 @@ static void do_membership(struct model *model)
     }
 }
 
+/* Is nobody left of the process that the map speaks of? */
+static bool process_dead(const struct model *model, const struct map_node *node)
+{
+    for (uint32_t i = 0; i < model->view->header->node_count; i++) {
+        const struct map_node *other = &model->view->nodes[i];
+        if (other->host == node->host && model->alive[other->id] &&
+            model->incarnation[other->id] == node->incarnation)
+            return false;
+    }
+    return true;
+}
+
 static void do_node(struct model *model, uint32_t node)
 {
     const struct map_node *entry = map_view_node(model->view, node);
@@ -265,6 +289,10 @@ static void do_node(struct model *model, uint32_t node)
     switch (random_below(&model->random, 5)) {
     case 0: /* dies; the leader may not know yet */
         model->alive[node] = false;
+        if (random_chance(&model->random, 1, 2)) {
+            for (uint32_t i = 0; i < model->view->header->node_count; i++)
+                model->alive[model->view->nodes[i].id] &= model->view->nodes[i].host != entry->host;
+        }
         break;
     case 1: /* a new process; what was flushed is on its disk */
         model->alive[node] = true;
@@ -284,6 +312,8 @@ static void do_node(struct model *model, uint32_t node)
         if (entry->incarnation != model->incarnation[node] || !model->alive[node]) {
             struct map_command down = {
                 .type = MAP_COMMAND_NODE_DOWN, .node = node, .incarnation = entry->incarnation};
+            if (process_dead(model, entry) && random_chance(&model->random, 1, 2))
+                down.op = MAP_DOWN_PROCESS;
             if (entry->incarnation == model->incarnation[node])
                 model->heard[node] = false;
             (void)propose(model, down);
@@ -375,8 +405,10 @@ static void test_random(void **state)
         struct model *model = mem_zalloc(sizeof *model);
         random_init(&model->random, seed);
         model->node_count = 2 + (uint32_t)random_below(&model->random, FIRST_NODES_MAX - 1);
-        model->view = fixture_first_map(
-            model->node_count, 1 + (uint32_t)random_below(&model->random, 3), 2, GROUPS - 2);
+        model->targets = 1 + (uint32_t)random_below(&model->random, 2);
+        model->view =
+            fixture_host_map(model->node_count, model->targets,
+                             1 + (uint32_t)random_below(&model->random, 3), 2, GROUPS - 2);
         for (uint32_t i = 0; i < 600; i++)
             step(model);
         settle(model);
@@ -454,6 +486,52 @@ static void test_life(void **state)
     map_view_put(view);
 }
 
+/* A process of two targets dies: one map version, no group of either is left to the other. */
+static void test_process_death(void **state)
+{
+    (void)state;
+    struct map_view *view = fixture_host_map(6, 2, 2, 4, 8);
+    const uint32_t all[] = {1, 2, 3, 4, 5, 6};
+    struct map_command_elect rows[12];
+    for (uint32_t i = 1; i <= 6; i++)
+        up(&view, i, 10 * ((i + 1) / 2), NULL, 0);
+    for (uint32_t g = 1; g <= 12; g++) {
+        const struct map_group *group = map_view_group(view, g);
+        rows[g - 1] = (struct map_command_elect){g, group->epoch, group->members[0].node, 0};
+    }
+    struct map_command elect = {.type = MAP_COMMAND_ELECT, .count = 12};
+    assert_int_equal(fixture_apply(&view, &elect, rows, sizeof rows), 0);
+
+    uint64_t version = view->header->version;
+    struct map_command down = {.type = MAP_COMMAND_NODE_DOWN,
+                               .op = MAP_DOWN_PROCESS,
+                               .count = 6,
+                               .node = 1,
+                               .incarnation = 10};
+    assert_int_equal(fixture_apply(&view, &down, all, sizeof all), 0);
+    assert_int_equal(view->header->version, version + 1);
+    for (uint32_t i = 1; i <= 6; i++)
+        assert_int_equal(map_view_node(view, i)->state, i <= 2 ? MAP_NODE_DOWN : MAP_NODE_UP);
+    for (uint32_t g = 1; g <= 12; g++) {
+        const struct map_group *group = map_view_group(view, g);
+        assert_in_range(group->primary, 3, 6);
+        for (uint32_t m = 0; m < group->member_count; m++)
+            assert_int_equal(group->members[m].state == MAP_MEMBER_IN_SYNC,
+                             group->members[m].node > 2);
+    }
+
+    /* A target that has started anew is not of the dead process. */
+    up(&view, 4, 21, all, 6);
+    down.node = 3;
+    down.incarnation = 20;
+    assert_int_equal(fixture_apply(&view, &down, all, sizeof all), 0);
+    assert_int_equal(map_view_node(view, 3)->state, MAP_NODE_DOWN);
+    assert_int_equal(map_view_node(view, 4)->state, MAP_NODE_UP);
+    down.op = MAP_DOWN_PROCESS + 1;
+    assert_int_equal(fixture_apply(&view, &down, all, sizeof all), -EINVAL);
+    map_view_put(view);
+}
+
 static void test_hostile(void **state)
 {
     (void)state;
@@ -484,6 +562,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_life),
+        cmocka_unit_test(test_process_death),
         cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_random),
     };

@@ -37,8 +37,9 @@ static inline int fixture_apply(struct map_view **view, const struct map_command
     return result;
 }
 
-static inline struct map_view *fixture_first_map(uint32_t nodes, uint32_t copies,
-                                                 uint32_t meta_groups, uint32_t data_groups)
+/* targets: how many nodes of the map each host has. */
+static inline struct map_view *fixture_host_map(uint32_t nodes, uint32_t targets, uint32_t copies,
+                                                uint32_t meta_groups, uint32_t data_groups)
 {
     struct {
         struct map_header header;
@@ -47,6 +48,7 @@ static inline struct map_view *fixture_first_map(uint32_t nodes, uint32_t copies
     assert(nodes <= MAP_COMMAND_INIT_NODES_MAX);
     for (uint32_t i = 0; i < nodes; i++) {
         tail.nodes[i].id = i + 1;
+        tail.nodes[i].host = 1 + i / targets;
         tail.nodes[i].voter = i < 3;
         tail.nodes[i].size_bytes = 100 * GIB;
     }
@@ -59,6 +61,12 @@ static inline struct map_view *fixture_first_map(uint32_t nodes, uint32_t copies
         fixture_apply(&view, &command, &tail, sizeof tail.header + nodes * sizeof tail.nodes[0]);
     assert(result == 0 && view);
     return view;
+}
+
+static inline struct map_view *fixture_first_map(uint32_t nodes, uint32_t copies,
+                                                 uint32_t meta_groups, uint32_t data_groups)
+{
+    return fixture_host_map(nodes, 1, copies, meta_groups, data_groups);
 }
 
 #endif

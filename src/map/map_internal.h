@@ -67,6 +67,8 @@ must_check int machine_node_up(struct map_draft *draft, const struct map_command
                                const struct map_ids *confirmed);
 must_check int machine_node_down(struct map_draft *draft, const struct map_command *command,
                                  const struct map_ids *confirmed);
+/* Is other up in the same process as node? True of node itself, if it is up. */
+bool machine_dies_with(const struct map_node *node, const struct map_node *other);
 must_check int machine_resolve(struct map_draft *draft, const struct map_ids *confirmed);
 must_check int machine_elect(struct map_draft *draft, const struct map_command_elect *rows,
                              uint32_t count);
@@ -81,8 +83,8 @@ must_check int machine_node_add(const struct map_view *view, const struct map_no
                                 struct map_draft *ret_draft);
 must_check int machine_node_forget(const struct map_view *view, uint32_t node,
                                    struct map_draft *ret_draft);
-/* May the node be taken out for good? 0, -ENOENT, -EBUSY (it is up and holds replicas: drain it
- * first), -ERR_NO_QUORUM (a group's only copy may be there). */
+/* May the host of the node be taken out for good? 0, -ENOENT, -EBUSY (it is up and holds replicas:
+ * drain it first), -ERR_NO_QUORUM (a group's only copy may be there). */
 must_check int machine_may_remove(const struct map_view *view, uint32_t node);
 /* Does any group name the node? */
 bool machine_is_named(const struct map_view *view, uint32_t node);

@@ -207,7 +207,7 @@ static struct world *world_new(uint64_t seed, uint32_t node_count, uint32_t copi
         int result = net_addr_parse(text, &addr);
         assert(result == 0);
         struct map_node *node = &world->nodes[i - 1];
-        *node = (struct map_node){.id = i, .port = addr.port, .voter = i <= 3};
+        *node = (struct map_node){.id = i, .host = i, .port = addr.port, .voter = i <= 3};
         memcpy(node->ip, addr.ip, sizeof node->ip);
         member->world = world;
         member->id = i;

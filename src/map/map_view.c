@@ -101,8 +101,8 @@ static bool nodes_valid(const struct map_view *view)
     for (uint32_t i = 0; i < view->header->node_count; i++) {
         const struct map_node *node = &view->nodes[i];
         if (node->id <= before || node->id > MAP_NODES_MAX || node->state > MAP_NODE_DOWN ||
-            node->voter > MAP_VOTER_LEARNER || node->intent > MAP_NODE_REMOVE ||
-            !text_ends(node->name) || !text_ends(node->rack))
+            node->voter > MAP_VOTER_LEARNER || node->intent > MAP_NODE_REMOVE || node->host == 0 ||
+            node->host > MAP_NODES_MAX || !text_ends(node->name) || !text_ends(node->rack))
             return false;
         before = node->id;
     }

@@ -92,7 +92,7 @@ static void test_placement(void **state)
     uint64_t weights = 0;
     for (uint32_t i = 0; i < NODES; i++) {
         nodes[i] = (struct placement_node){
-            .node = i + 1, .weight = 100 * (1 + i % 3), .load_max = UINT32_MAX};
+            .node = i + 1, .host = i + 1, .weight = 100 * (1 + i % 3), .load_max = UINT32_MAX};
         weights += nodes[i].weight;
     }
     uint32_t moved = 0;
@@ -130,7 +130,7 @@ static void test_racks(void **state)
     struct placement_node nodes[6];
     for (uint32_t i = 0; i < 6; i++)
         nodes[i] = (struct placement_node){
-            .node = i + 1, .weight = 1, .rack = 1 + i / 2, .load_max = UINT32_MAX};
+            .node = i + 1, .host = i + 1, .weight = 1, .rack = 1 + i / 2, .load_max = UINT32_MAX};
     for (uint32_t key = 0; key < 500; key++) {
         uint32_t taken[6];
         for (uint32_t c = 0; c < 6; c++) {
@@ -142,6 +142,47 @@ static void test_racks(void **state)
         }
         assert_int_equal(placement_choose(nodes, 6, key, taken, 6), -1);
     }
+}
+
+/* Copies of a group are on as many hosts, whatever the number of targets of each. */
+static void test_hosts(void **state)
+{
+    (void)state;
+    static const uint32_t hosts[] = {1, 1, 1, 1, 2, 2, 3, 4, 4, 4};
+    struct placement_node nodes[ARRAY_COUNT(hosts)];
+    uint32_t wins[ARRAY_COUNT(hosts)] = {0};
+    for (uint32_t i = 0; i < ARRAY_COUNT(hosts); i++)
+        nodes[i] = (struct placement_node){
+            .node = i + 1, .host = hosts[i], .weight = 100, .load_max = UINT32_MAX};
+    for (uint32_t key = 0; key < 2000; key++) {
+        uint32_t taken[ARRAY_COUNT(hosts)];
+        for (uint32_t c = 0; c < 4; c++) {
+            int32_t best = placement_choose(nodes, ARRAY_COUNT(hosts), key, taken, c);
+            assert_in_range(best, 0, ARRAY_COUNT(hosts) - 1);
+            for (uint32_t d = 0; d < c; d++)
+                assert_int_not_equal(hosts[best], hosts[taken[d]]);
+            wins[best] += c == 0;
+            taken[c] = (uint32_t)best;
+        }
+        assert_int_equal(placement_choose(nodes, ARRAY_COUNT(hosts), key, taken, 4), -1);
+    }
+    for (uint32_t i = 0; i < ARRAY_COUNT(hosts); i++)
+        assert_in_range(wins[i], 150, 250); /* each target its share of the first copies */
+
+    struct map_view *view = fixture_host_map(6, 2, 3, 6, 12);
+    uint32_t loads[6] = {0};
+    for (uint32_t i = 0; i < view->header->group_count; i++) {
+        uint32_t on_host[4] = {0};
+        assert_int_equal(view->groups[i].member_count, 3);
+        for (uint32_t m = 0; m < 3; m++) {
+            uint32_t node = view->groups[i].members[m].node;
+            assert_int_equal(on_host[map_view_node(view, node)->host]++, 0);
+            loads[node - 1]++;
+        }
+    }
+    for (uint32_t i = 0; i < ARRAY_COUNT(loads); i++)
+        assert_in_range(loads[i], 7, 11);
+    map_view_put(view);
 }
 
 /* The first map: every group has distinct members, and nodes carry nearly equal loads. */
@@ -171,7 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_placement),  cmocka_unit_test(test_racks),
-        cmocka_unit_test(test_first_map),
+        cmocka_unit_test(test_hosts),      cmocka_unit_test(test_first_map),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,10 +41,12 @@ uint64_t placement_score(uint64_t key, uint32_t node, uint64_t weight)
     return (uint64_t)(scaled / weight);
 }
 
-static bool is_taken(uint32_t index, const uint32_t *taken, uint32_t taken_count)
+static bool shares_host(const struct placement_node *nodes, uint32_t index, const uint32_t *taken,
+                        uint32_t taken_count)
 {
+    assert(nodes[index].host != 0);
     for (uint32_t i = 0; i < taken_count; i++) {
-        if (taken[i] == index)
+        if (nodes[taken[i]].host == nodes[index].host)
             return true;
     }
     return false;
@@ -53,14 +55,14 @@ static bool is_taken(uint32_t index, const uint32_t *taken, uint32_t taken_count
 void placement_node_init(struct placement_node *ret_node, const struct map_node *node,
                          uint64_t weight)
 {
-    *ret_node = (struct placement_node){.node = node->id, .weight = weight};
+    *ret_node = (struct placement_node){.node = node->id, .host = node->host, .weight = weight};
     if (node->rack[0] != 0)
         ret_node->rack = (uint32_t)hash_bytes(node->rack, strlen(node->rack), 0) | 1;
 }
 
 bool placement_same_domain(const struct placement_node *a, const struct placement_node *b)
 {
-    return a->rack != 0 && a->rack == b->rack;
+    return a->host == b->host || (a->rack != 0 && a->rack == b->rack);
 }
 
 static bool shares_rack(const struct placement_node *nodes, uint32_t index, const uint32_t *taken,
@@ -80,7 +82,7 @@ int32_t placement_choose(const struct placement_node *nodes, uint32_t count, uin
     uint32_t best_class = 0;
     uint64_t best_score = 0;
     for (uint32_t i = 0; i < count; i++) {
-        if (nodes[i].weight == 0 || is_taken(i, taken, taken_count))
+        if (nodes[i].weight == 0 || shares_host(nodes, i, taken, taken_count))
             continue;
         uint32_t class =
             2u * shares_rack(nodes, i, taken, taken_count) + (nodes[i].load >= nodes[i].load_max);

@@ -10,6 +10,7 @@
 
 struct placement_node {
     uint32_t node;
+    uint32_t host;     /* two of the same host never hold the same group */
     uint32_t rack;     /* equal numbers share a failure domain; 0: a domain of its own */
     uint64_t weight;   /* share of the load it is to have; 0: takes none */
     uint32_t load;     /* members it has */
@@ -19,6 +20,7 @@ struct placement_node {
 /* As of the map, without load. weight 0: is not to be chosen. */
 void placement_node_init(struct placement_node *ret_node, const struct map_node *node,
                          uint64_t weight);
+/* Same host or same rack. */
 bool placement_same_domain(const struct placement_node *a, const struct placement_node *b);
 
 /* Uniform; of one node, the keys with the largest hashes have the smallest scores. */
@@ -27,8 +29,8 @@ uint64_t placement_hash(uint64_t key, uint32_t node);
  * is in proportion to the weight, and does not depend on the other nodes (minimal movement). */
 uint64_t placement_score(uint64_t key, uint32_t node, uint64_t weight);
 
-/* Index of the best node for key that is not in taken (indexes, taken_count of them), preferring
- * racks that no taken node is in, then nodes below their load_max. -1: none is left. */
+/* Index of the best node for key whose host has none of taken (indexes, taken_count of them),
+ * preferring racks that no taken node is in, then nodes below their load_max. -1: none is left. */
 int32_t placement_choose(const struct placement_node *nodes, uint32_t count, uint64_t key,
                          const uint32_t *taken, uint32_t taken_count);
 

@@ -29,6 +29,8 @@
  *     sum of squared differences falls with every one, so balancing ends.
  *  P4 A node takes MOVES_PER_NODE replicas at a time, REPAIRS_PER_NODE where copies are missing;
  *     nothing is moved for balance while copies are missing that can be made.
+ *  P5 Copies are on different hosts. Only while a replica moves between two targets of one host
+ *     the host has two, and one of the two is the next to go.
  *
  * Minimal movement. A new node gets replicas until it has its share, rounded down, and nobody else
  * does. Which groups come is decided by rendezvous hashing: those that hash best to it.
@@ -45,6 +47,7 @@ struct place {
     struct placement_node nodes[KINDS]; /* as placement wants them; load is who will stay */
     int64_t share[KINDS];               /* of its kind's replicas, in ONE */
     uint64_t weight;
+    uint32_t host;
     uint32_t incoming; /* replicas that are catching up there */
     uint32_t leads[KINDS];
     bool up;     /* and sure */
@@ -59,8 +62,9 @@ struct planner {
     struct plan *plan;
     struct place *places; /* by index of the node */
     struct placement_node *candidates;
-    bool *touched;   /* groups, by index */
-    int8_t *leavers; /* groups, by index: member that will go, -1: none */
+    bool *touched;          /* groups, by index */
+    uint64_t *host_weights; /* of the nodes that stay, by host */
+    int8_t *leavers;        /* groups, by index: member that will go, -1: none */
     uint32_t copies;
     bool repairing;
 };
@@ -112,12 +116,24 @@ static void look_at_nodes(struct planner *planner)
         place->stays =
             node->intent == MAP_NODE_KEEP && node->state != MAP_NODE_NEW && !place->absent;
         place->weight = MAX(node->size_bytes / GIB, 1ull);
+        place->host = node->host;
+        planner->host_weights[node->host] += place->stays ? place->weight : 0;
         for (uint32_t kind = 0; kind < KINDS; kind++)
             placement_node_init(&place->nodes[kind], node, place->taker ? place->weight : 0);
     }
 }
 
-/* Give every node that stays its share by weight; none can use more than one replica a group. */
+/* All targets of a host that stay share what it can have. */
+static void share_fix(struct planner *planner, uint32_t kind, uint32_t host, uint64_t share)
+{
+    for (uint32_t i = 0; i < planner->view->header->node_count; i++) {
+        struct place *place = &planner->places[i];
+        if (place->stays && place->host == host)
+            place->share[kind] = (int64_t)(share * place->weight / planner->host_weights[host]);
+    }
+}
+
+/* Give every node that stays its share by weight; no host can use more than one replica a group. */
 static void share_out(struct planner *planner, uint32_t kind, uint32_t groups)
 {
     uint32_t count = planner->view->header->node_count;
@@ -130,11 +146,12 @@ static void share_out(struct planner *planner, uint32_t kind, uint32_t groups)
         again = false;
         for (uint32_t i = 0; i < count; i++) {
             struct place *place = &planner->places[i];
-            if (!place->stays || place->share[kind] != 0 || left / weights * place->weight < most)
+            uint64_t of_host = planner->host_weights[place->host];
+            if (!place->stays || place->share[kind] != 0 || left / weights * of_host < most)
                 continue;
-            place->share[kind] = (int64_t)most; /* it can have no more: the others share the rest */
-            left -= MIN(left, most);
-            weights -= place->weight;
+            share_fix(planner, kind, place->host, most);
+            left -= MIN(left, most); /* it can have no more: the others share the rest */
+            weights -= of_host;
             again = weights > 0;
         }
     }
@@ -144,6 +161,24 @@ static void share_out(struct planner *planner, uint32_t kind, uint32_t groups)
             place->share[kind] = (int64_t)(left * place->weight / weights);
         place->nodes[kind].load_max = (uint32_t)div_up((uint64_t)place->share[kind], ONE);
     }
+}
+
+/* How urgently a member of a group that has too many should go. */
+static uint32_t leaver_rank(const struct planner *planner, const struct map_group *group,
+                            uint32_t member)
+{
+    const struct place *place = &planner->places[index_of(planner, group->members[member].node)];
+    uint32_t rank = place->stays ? 0 : 2;
+    bool shares_host = false;
+    for (uint32_t m = 0; m < group->member_count; m++) {
+        const struct place *other = &planner->places[index_of(planner, group->members[m].node)];
+        if (m == member)
+            continue;
+        shares_host |= other->host == place->host;
+        if (rank == 0 && placement_same_domain(&place->nodes[0], &other->nodes[0]))
+            rank = 1;
+    }
+    return rank + (shares_host ? 4 : 0); /* P5: else two copies would be left on one host */
 }
 
 /* Of the members of a group that has too many, the one to go; -1: none. in_sync_only: not one
@@ -158,13 +193,7 @@ static int32_t choose_leaver(const struct planner *planner, const struct map_gro
         if (in_sync_only && group->members[m].state != MAP_MEMBER_IN_SYNC)
             continue;
         uint32_t place = index_of(planner, group->members[m].node);
-        uint32_t rank = !planner->places[place].stays ? 2 : 0;
-        for (uint32_t o = 0; o < group->member_count && rank == 0; o++) {
-            uint32_t other = index_of(planner, group->members[o].node);
-            if (o != m && placement_same_domain(&planner->places[place].nodes[0],
-                                                &planner->places[other].nodes[0]))
-                rank = 1;
-        }
+        uint32_t rank = leaver_rank(planner, group, m);
         /* All else equal, not the primary: it would have to hand over first. */
         bool leads = group->members[m].node == group->primary;
         int64_t more = excess(planner, kind_of(group), place) - leads;
@@ -268,6 +297,15 @@ static struct company company_of(const struct planner *planner, const struct map
     return company;
 }
 
+static bool shares_host(const struct planner *planner, const struct company *company, uint32_t at)
+{
+    for (uint32_t i = 0; i < company->count; i++) {
+        if (planner->places[company->places[i]].host == planner->places[at].host)
+            return true;
+    }
+    return false;
+}
+
 static bool shares_domain(const struct planner *planner, const struct company *company, int32_t at)
 {
     for (uint32_t i = 0; i < company->count && at >= 0; i++) {
@@ -309,7 +347,13 @@ static void complete(struct planner *planner, const struct map_group *group, uin
     uint32_t dead = 0;
     for (uint32_t m = 0; m < group->member_count; m++) {
         const struct place *place = &planner->places[index_of(planner, group->members[m].node)];
-        staying += place->stays;
+        bool first_of_host = true;
+        for (uint32_t o = 0; o < m; o++) {
+            uint32_t other = index_of(planner, group->members[o].node);
+            first_of_host &=
+                !planner->places[other].stays || planner->places[other].host != place->host;
+        }
+        staying += place->stays && first_of_host; /* P5 */
         if (place->absent && group->members[m].state == MAP_MEMBER_JOINING)
             dead = group->members[m].node;
     }
@@ -389,6 +433,8 @@ static bool fits(const struct planner *planner, const struct map_group *group, u
             return false;
     }
     struct company company = company_of(planner, group, (int32_t)from);
+    if (shares_host(planner, &company, to))
+        return false; /* P5 */
     return group->primary != 0 && (shares_domain(planner, &company, (int32_t)from) ||
                                    !shares_domain(planner, &company, (int32_t)to));
 }
@@ -540,6 +586,7 @@ void plan_make(const struct plan_facts *facts, struct plan *ret_plan)
         .candidates = mem_zalloc((nodes + 1) * sizeof(struct placement_node)),
         .touched = mem_zalloc(facts->view->header->group_count + 1),
         .leavers = mem_zalloc(facts->view->header->group_count + 1),
+        .host_weights = mem_zalloc((MAP_NODES_MAX + 1) * sizeof(uint64_t)),
         .copies = facts->view->header->copies,
     };
     ret_plan->waits = false;
@@ -553,4 +600,5 @@ void plan_make(const struct plan_facts *facts, struct plan *ret_plan)
     mem_free(planner.candidates);
     mem_free(planner.touched);
     mem_free(planner.leavers);
+    mem_free(planner.host_weights);
 }

@@ -74,11 +74,12 @@ static void node_intent(struct world *world, uint32_t node, enum map_node_intent
 }
 
 /* All nodes up, all groups active. */
-static struct world *world_new(uint64_t seed, uint32_t nodes, uint32_t copies, uint32_t groups)
+static struct world *world_of_hosts(uint64_t seed, uint32_t nodes, uint32_t targets,
+                                    uint32_t copies, uint32_t groups)
 {
     struct world *world = mem_zalloc(sizeof *world);
     random_init(&world->random, seed);
-    world->view = fixture_first_map(nodes, copies, groups / 4, groups - groups / 4);
+    world->view = fixture_host_map(nodes, targets, copies, groups / 4, groups - groups / 4);
     for (uint32_t i = 1; i <= nodes; i++)
         node_up(world, i, 100 * GIB);
     struct map_command elect = {.type = MAP_COMMAND_ELECT};
@@ -93,6 +94,11 @@ static struct world *world_new(uint64_t seed, uint32_t nodes, uint32_t copies, u
         apply(world, &elect, rows, elect.count * sizeof rows[0]);
     }
     return world;
+}
+
+static struct world *world_new(uint64_t seed, uint32_t nodes, uint32_t copies, uint32_t groups)
+{
+    return world_of_hosts(seed, nodes, 1, copies, groups);
 }
 
 static void world_free(struct world *world)
@@ -369,6 +375,81 @@ static void test_weights_and_racks(void **state)
     world_free(world);
 }
 
+/* At least so many hosts have an in-sync copy of each group. */
+static void check_hosts(const struct world *world, uint32_t least)
+{
+    for (uint32_t g = 0; g < world->view->header->group_count; g++) {
+        const struct map_group *group = &world->view->groups[g];
+        uint32_t hosts = 0;
+        for (uint32_t m = 0; m < group->member_count; m++) {
+            uint32_t host = map_view_node(world->view, group->members[m].node)->host;
+            bool first = group->members[m].state == MAP_MEMBER_IN_SYNC;
+            for (uint32_t o = 0; o < m; o++)
+                first &= group->members[o].state != MAP_MEMBER_IN_SYNC ||
+                         map_view_node(world->view, group->members[o].node)->host != host;
+            hosts += first;
+        }
+        assert_true(hosts >= least);
+    }
+}
+
+static void run_hosts(struct world *world, uint32_t least)
+{
+    for (uint32_t i = 0; step(world); i++) {
+        assert_true(i < STEPS_MAX);
+        check_hosts(world, least);
+    }
+}
+
+/* Several targets a host: copies stay on different hosts through every move. */
+static void test_hosts(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        uint32_t copies = 2 + (uint32_t)(seed % 2);
+        struct world *world = world_of_hosts(seed, 8, 2, copies, 64);
+        run_hosts(world, copies);
+        check_balance(world);
+        /* One more host; and, where it does not make one too large, a target of the first one. */
+        for (uint32_t i = 0; i < (copies == 2 ? 3 : 2); i++) {
+            struct map_command add = {.type = MAP_COMMAND_NODE_ADD};
+            struct map_node node = {.id = 9 + i, .host = i == 0 ? 0 : i == 1 ? 9 : 1};
+            node.port = (uint16_t)(1000 + node.id);
+            apply(world, &add, &node, sizeof node);
+            node_up(world, node.id, 100 * GIB);
+            assert_int_equal(map_view_node(world->view, node.id)->host, i == 2 ? 1 : 9);
+        }
+        run_hosts(world, copies);
+        check_balance(world);
+        node_down(world, 3); /* a target alone: its sibling may take over */
+        world->lost[3] = true;
+        run_hosts(world, copies - 1);
+        check_hosts(world, copies);
+        check_balance(world);
+        node_intent(world, 5, MAP_NODE_DRAIN); /* the host of 5 and 6 */
+        run_hosts(world, copies);
+        assert_false(machine_is_named(world->view, 5) || machine_is_named(world->view, 6));
+        check_balance(world);
+        world_free(world);
+    }
+    /* A host that is larger than all others together has one copy of everything, no more. */
+    struct world *world = world_new(7, 1, 2, 64);
+    for (uint32_t i = 2; i <= 6; i++) {
+        struct map_command add = {.type = MAP_COMMAND_NODE_ADD};
+        struct map_node node = {.id = i, .port = (uint16_t)i, .host = i <= 4};
+        apply(world, &add, &node, sizeof node);
+        node_up(world, i, 100 * GIB);
+    }
+    run_hosts(world, 0);
+    check_hosts(world, 2);
+    uint32_t counts[MAP_NODES_MAX + 1];
+    uint32_t leads[MAP_NODES_MAX + 1];
+    count_members(world, MAP_GROUP_DATA, counts, leads);
+    for (uint32_t i = 1; i <= 6; i++)
+        assert_int_equal(counts[i], i <= 4 ? 12 : 24);
+    world_free(world);
+}
+
 /* Who leads what is even, too. */
 static void test_leads(void **state)
 {
@@ -436,6 +517,7 @@ int main(void)
         cmocka_unit_test(test_lost),
         cmocka_unit_test(test_lowest_first),
         cmocka_unit_test(test_weights_and_racks),
+        cmocka_unit_test(test_hosts),
         cmocka_unit_test(test_leads),
         cmocka_unit_test(test_random),
     };

@@ -89,7 +89,8 @@ static void member_init(struct cluster *cluster, uint32_t index)
     (void)snprintf(text, sizeof text, "10.0.0.%u:%u", index + 1, PORT);
     int result = net_addr_parse(text, &addr);
     assert(result == 0);
-    *map_node = (struct map_node){.id = index + 1, .port = addr.port, .voter = index < 3};
+    *map_node = (struct map_node){
+        .id = index + 1, .host = index + 1, .port = addr.port, .voter = index < 3};
     memcpy(map_node->ip, addr.ip, sizeof map_node->ip);
     map_node->size_bytes = cluster->disk_bytes;
     (void)snprintf(map_node->name, sizeof map_node->name, "node%u", index + 1);
