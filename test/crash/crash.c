@@ -165,7 +165,8 @@ static void judge(struct driver *driver, struct images *images, struct run *run)
     bool fresh = set_add(&driver->images, hash);
     driver->tally->images += fresh;
     driver->tally->nested_images += fresh && driver->depth > 0;
-    uint64_t promise = hash_u64((uint64_t)(uint32_t)images->mark.promised << 32 | images->mark.issued);
+    uint64_t promise =
+        hash_u64((uint64_t)(uint32_t)images->mark.promised << 32 | images->mark.issued);
     if (!set_add(&driver->judged, hash ^ promise))
         return;
     if (replaying_here(driver))
@@ -259,17 +260,18 @@ static void run_all(struct driver *driver)
 
 static void explain(void)
 {
-    printf("usage: ./dev crash [--images N] [--workload NAME] [--seed N] [--image POINT.VARIANT]\n"
-           "\n"
-           "Record workloads of the store on a small disk, build what the disk may hold after a\n"
-           "power loss at any moment, open each image and compare. Ends with \"N images, N failed\".\n"
-           "\n"
-           "  --images N     distinct images to try (100000)\n"
-           "  --workload W   only this one\n"
-           "  --seed N       the first seed (1)\n"
-           "  --image P.V    replay one image, as a failure names it (P.V/P.V: crash in recovery)\n"
-           "\n"
-           "workloads:\n");
+    printf(
+        "usage: ./dev crash [--images N] [--workload NAME] [--seed N] [--image POINT.VARIANT]\n"
+        "\n"
+        "Record workloads of the store on a small disk, build what the disk may hold after a\n"
+        "power loss at any moment, open each image and compare. Ends with \"N images, N failed\".\n"
+        "\n"
+        "  --images N     distinct images to try (100000)\n"
+        "  --workload W   only this one\n"
+        "  --seed N       the first seed (1)\n"
+        "  --image P.V    replay one image, as a failure names it (P.V/P.V: crash in recovery)\n"
+        "\n"
+        "workloads:\n");
     for (uint32_t i = 0; i < workload_count; i++)
         printf("  %-12s %s\n", workloads[i].name, workloads[i].about);
 }

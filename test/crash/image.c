@@ -165,8 +165,7 @@ static void keep(struct images *images, uint32_t write, uint32_t page, uint8_t m
         return;
     if (images->piece_count == images->piece_room) {
         images->piece_room = MAX(2 * images->piece_room, 256u);
-        images->pieces =
-            mem_realloc(images->pieces, images->piece_room * sizeof *images->pieces);
+        images->pieces = mem_realloc(images->pieces, images->piece_room * sizeof *images->pieces);
     }
     images->pieces[images->piece_count++] = (struct piece){write, page, mask};
 }
@@ -210,9 +209,9 @@ static void keep_torn(struct images *images, uint32_t write, struct random *rand
         uint8_t mask = 0;
         for (uint32_t i = 0; i < PAGE_SECTORS; i++) {
             bool fresh = sectors || i == 0; /* a page is torn as a whole, or by sector */
-            bool survives = fresh ? unit_survives(tear, sectors ? page * unit + i : page, where,
-                                                  random)
-                                  : (mask & 1);
+            bool survives =
+                fresh ? unit_survives(tear, sectors ? page * unit + i : page, where, random)
+                      : (mask & 1);
             mask |= (uint8_t)(survives << i);
         }
         keep(images, write, page, mask);
@@ -288,8 +287,8 @@ uint64_t images_load(struct images *images)
     for (uint32_t i = 0; i < images->piece_count; i++) {
         const struct piece *piece = &images->pieces[i];
         const struct trace_write *write = &images->trace->writes[piece->write];
-        machine_poke(machine, write->page + piece->page,
-                     write->data + piece->page * PAGE_BYTES, piece->mask);
+        machine_poke(machine, write->page + piece->page, write->data + piece->page * PAGE_BYTES,
+                     piece->mask);
     }
     uint64_t hash = images->base_hash; /* V2 */
     for (uint32_t i = 0; i < machine->dirty_count; i++) {
@@ -339,8 +338,10 @@ void images_describe(const struct images *images, FILE *to)
         const struct trace_write *write = &trace->writes[images->loose[i]];
         uint32_t whole = 0, parts = 0;
         for (uint32_t p = 0; p < images->piece_count; p++) {
-            whole += images->pieces[p].write == images->loose[i] && images->pieces[p].mask == MASK_ALL;
-            parts += images->pieces[p].write == images->loose[i] && images->pieces[p].mask != MASK_ALL;
+            whole +=
+                images->pieces[p].write == images->loose[i] && images->pieces[p].mask == MASK_ALL;
+            parts +=
+                images->pieces[p].write == images->loose[i] && images->pieces[p].mask != MASK_ALL;
         }
         fprintf(to, "    write %u, page %llu+%u%s: ", images->loose[i],
                 (unsigned long long)write->page, write->pages,

@@ -87,8 +87,8 @@ static void record_done(struct machine *machine, const struct pending_io *pendin
     write->written = note(machine, EVENT_WRITTEN, pending->index);
 }
 
-void machine_record(struct machine *machine, struct trace *trace, struct mark (*mark)(void *context),
-                    void *context)
+void machine_record(struct machine *machine, struct trace *trace,
+                    struct mark (*mark)(void *context), void *context)
 {
     assert(machine->pending_count == 0 && trace->event_count == 0);
     machine->trace = trace;

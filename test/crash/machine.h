@@ -2,7 +2,8 @@
 #ifndef CFS_CRASH_MACHINE_H
 #define CFS_CRASH_MACHINE_H
 
-/* A machine: one reactor and one disk in memory, in virtual time, with a recorder. See machine.c. */
+/* A machine: one reactor and one disk in memory, in virtual time, with a recorder. See machine.c.
+ */
 
 #include "base/mem.h"
 #include "base/random.h"
@@ -99,8 +100,8 @@ void machine_restore(struct machine *machine, const uint8_t *base);
 void machine_settle(struct machine *machine);
 
 /* Record into trace (empty) from now on; mark: see struct mark. */
-void machine_record(struct machine *machine, struct trace *trace, struct mark (*mark)(void *context),
-                    void *context);
+void machine_record(struct machine *machine, struct trace *trace,
+                    struct mark (*mark)(void *context), void *context);
 /* End of the recording: finds out when each write became durable. */
 void machine_record_end(struct machine *machine);
 void trace_fini(struct trace *trace);

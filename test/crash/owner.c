@@ -58,8 +58,10 @@ static struct state *history_step(struct history *history, uint64_t lsn)
 
 static struct object_state state_of(const struct row *row)
 {
-    return (struct object_state){
-        .stamp = row->stamp, .blocks = row->blocks, .cut_from = row->cut_from, .cut_to = row->cut_to};
+    return (struct object_state){.stamp = row->stamp,
+                                 .blocks = row->blocks,
+                                 .cut_from = row->cut_from,
+                                 .cut_to = row->cut_to};
 }
 
 struct mark owner_mark(void *context)
@@ -317,10 +319,8 @@ int owner_open(struct owner *owner, struct disk *disk, bool read_only)
 {
     memset(owner->window, 0, sizeof owner->window);
     owner->store = NULL;
-    const struct store_options options = {.memory_bytes = 16 * MIB,
-                                          .log_ops = &log_ops,
-                                          .context = owner,
-                                          .read_only = read_only};
+    const struct store_options options = {
+        .memory_bytes = 16 * MIB, .log_ops = &log_ops, .context = owner, .read_only = read_only};
     int result = store_open(disk, &options, &owner->store);
     if (result < 0) {
         owner->store = NULL;
@@ -456,11 +456,12 @@ bool owner_cut(struct owner *owner)
     store_batch_init(&batch);
     batch_drop(&batch, row); /* B2: all of it, then what stays */
     row->cut_from = (uint8_t)(1 + random_below(&owner->random, row->blocks - 2u));
-    row->cut_to =
-        (uint8_t)(row->cut_from + 1 + random_below(&owner->random, row->blocks - row->cut_from - 1u));
+    row->cut_to = (uint8_t)(row->cut_from + 1 +
+                            random_below(&owner->random, row->blocks - row->cut_from - 1u));
     uint64_t block = row->part[0].block;
     row->part[0].blocks = row->cut_from;
-    row->part[1] = (struct part){block + row->cut_to, (uint32_t)row->blocks - row->cut_to, row->cut_to};
+    row->part[1] =
+        (struct part){block + row->cut_to, (uint32_t)row->blocks - row->cut_to, row->cut_to};
     row->parts = 2;
     batch_set(&batch, row);
     struct state *state = history_step(owner->history, store_commit(owner->store, &batch));
@@ -500,7 +501,8 @@ void owner_wait_durable(struct owner *owner)
 
 static void read_parts(struct owner *owner, const struct row *row, const char *whose)
 {
-    uint8_t *data = mem_alloc_aligned(STORE_EXTENT_BLOCKS_MAX * STORE_BLOCK_BYTES, STORE_BLOCK_BYTES);
+    uint8_t *data =
+        mem_alloc_aligned(STORE_EXTENT_BLOCKS_MAX * STORE_BLOCK_BYTES, STORE_BLOCK_BYTES);
     for (uint32_t i = 0; i < row->parts; i++) {
         struct store_extent extent = {row->part[i].block, row->part[i].blocks, 0};
         int result = store_extent_read(owner->store, extent, 0, extent.blocks, data);
@@ -528,8 +530,8 @@ void owner_read(struct owner *owner, struct state *ret_state)
         const struct pending *slot = &owner->window[i];
         if (slot->seq == 0)
             continue;
-        ret_state->pending[i] = (struct pending_state){slot->seq, slot->row.stamp, slot->row.object,
-                                                       slot->row.blocks};
+        ret_state->pending[i] =
+            (struct pending_state){slot->seq, slot->row.stamp, slot->row.object, slot->row.blocks};
         read_parts(owner, &slot->row, "log record");
     }
 }

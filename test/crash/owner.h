@@ -17,7 +17,7 @@ struct mark;
 
 enum {
     OBJECTS_MAX = 48,
-    WINDOW = 4,      /* log records prepared at a time */
+    WINDOW = 4, /* log records prepared at a time */
     HISTORY_MAX = 1500,
     PAD_MAX = 3000, /* inline bytes of a row */
     GROUP = 9,
@@ -26,8 +26,8 @@ enum {
 /* ---- the oracle ---------------------------------------------------------------------------- */
 
 struct object_state {
-    uint32_t stamp; /* of the write that made it; 0: there is none */
-    uint8_t blocks; /* as written; 0: inline */
+    uint32_t stamp;           /* of the write that made it; 0: there is none */
+    uint8_t blocks;           /* as written; 0: inline */
     uint8_t cut_from, cut_to; /* blocks cut out since */
     uint8_t zero;
 };

@@ -5,10 +5,9 @@
  *     say that there is none; before a second one, the old store may be there, as it was.)
  * C2  The state is that after some operation n, promised <= n <= issued: nothing durable is lost,
  *     nothing is there without all before it. Rows, data, and prepared log records with theirs.
- * C3  The tree verifies, and the accounts are exact: live blocks per segment, pinned blocks, journal
- *     segments; nothing leaks.
- * C4  Opened to be read only, it shows the same and writes nothing.
- * C5  Used further and checkpointed, C2 and C3 hold again.
+ * C3  The tree verifies, and the accounts are exact: live blocks per segment, pinned blocks,
+ * journal segments; nothing leaks. C4  Opened to be read only, it shows the same and writes
+ * nothing. C5  Used further and checkpointed, C2 and C3 hold again.
  */
 #include "verify.h"
 
@@ -32,8 +31,7 @@ static int32_t place_in_history(struct verify *verify, const struct state *state
 {
     const struct history *history = verify->run->history;
     struct mark mark = verify->mark;
-    int32_t found =
-        history_find(history, state, (uint32_t)MAX(mark.promised, 0), mark.issued);
+    int32_t found = history_find(history, state, (uint32_t)MAX(mark.promised, 0), mark.issued);
     if (found >= 0)
         return found;
     int32_t other = history_find(history, state, 0, mark.issued);

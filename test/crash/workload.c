@@ -79,7 +79,13 @@ const struct workload workloads[] = {
      .warm_ops = 30,
      .ops = 60,
      .lives = 4,
-     .mix = {.commit = 12, .append = 6, .apply = 5, .cut = 2, .checkpoint = 1, .durable = 3, .sleep = 4}},
+     .mix = {.commit = 12,
+             .append = 6,
+             .apply = 5,
+             .cut = 2,
+             .checkpoint = 1,
+             .durable = 3,
+             .sleep = 4}},
     {.name = "format",
      .about = "format of an empty device, and first use",
      .segments = 16,
@@ -123,7 +129,7 @@ void owner_init(struct owner *owner, const struct workload *workload, struct his
 /* Which of the mix? Its members are parts; the answer is an index. */
 static uint32_t choose(struct random *random, const struct mix *mix)
 {
-    const uint8_t parts[] = {mix->commit, mix->append, mix->apply,      mix->truncate, mix->cut,
+    const uint8_t parts[] = {mix->commit, mix->append,  mix->apply,      mix->truncate, mix->cut,
                              mix->delete, mix->durable, mix->checkpoint, mix->sleep};
     uint32_t sum = 0, index = 0;
     for (uint32_t i = 0; i < ARRAY_COUNT(parts); i++)
@@ -236,7 +242,8 @@ static void close_it(struct run *run)
 static bool format_it(struct run *run, uint32_t node)
 {
     struct store_identity identity = {.node = node};
-    int result = superblock_format(machine_disk(run->machine), &identity, true, CRASH_SEGMENT_BYTES);
+    int result =
+        superblock_format(machine_disk(run->machine), &identity, true, CRASH_SEGMENT_BYTES);
     if (result < 0)
         owner_trouble(&run->owner, "format failed", "%s", error_name(result));
     else
