@@ -2,11 +2,14 @@
 # SPDX-License-Identifier: MIT
 """Figures of a demo cluster (3 nodes, 2 copies, one FUSE mount) beside a local file system and tmpfs.
 
-usage: ./dev bench [--quick] [--json FILE] [--only NAME] [--local DIR]
+usage: ./dev bench [--quick] [--json FILE] [--only NAME] [--local DIR] [--peers NAME,...]
 
 Columns: operations/s or MB/s; for ClaudeFS also the CPU microseconds per operation (or MiB) that
 all servers and the mount's process used together, which a noisy machine spoils least. Caches are
 dropped before phases that read (as root). Every phase is one run of fsbench (fsbench.c).
+
+With --peers (moosefs, gluster) these run beside it, phase by phase, and the table shows rate and
+CPU of each, and ours as a part of the best peer's CPU.
 """
 import argparse
 import json
@@ -21,6 +24,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "test", "system"))
 sys.dont_write_bytecode = True
 from cluster import BUILD, Cluster, cpu_ns  # noqa: E402
+import peers  # noqa: E402
 
 FSBENCH = os.path.join(BUILD, "bench", "fsbench")
 
@@ -106,6 +110,23 @@ def cell(result, unit):
     return f"{rate:,.0f}".replace(",", " ")
 
 
+def peer_table(targets, rows, only):
+    """Rate and CPU of each; returns the results."""
+    print(f"{'':<30} {'unit':<6}" + "".join(f"{target.name:>20}" for target in targets) +
+          f"{'of best peer':>14}")
+    results = []
+    for name, unit, runner in rows:
+        if only and only not in name:
+            continue
+        line = {target.name: runner(target) for target in targets}
+        cpus = [line[target.name]["cpu_us"] for target in targets]
+        cells = "".join(f"{cell(line[target.name], unit):>12} {cpu:>7.0f}"
+                        for target, cpu in zip(targets, cpus))
+        print(f"{name:<30} {unit:<6}{cells}{cpus[0] / min(cpus[1:]):>14.2f}", flush=True)
+        results.append({"name": name, "unit": unit, "results": line})
+    return results
+
+
 def table(targets, rows, only):
     print(f"{'':<30} {'unit':<6}" + "".join(f"{target.name:>11}" for target in targets) +
           f"{'CPU us/op':>11} {'p50 us':>9} {'p99 us':>9}")
@@ -134,20 +155,49 @@ def main():
     parser.add_argument("--only", metavar="TEXT", help="rows whose name has it")
     parser.add_argument("--local", metavar="DIR", default=BUILD,
                         help="a directory on the local file system to compare with")
+    parser.add_argument("--peers", metavar="NAME,...", default="",
+                        help="compare with these: " + ", ".join(peers.KINDS))
     arguments = parser.parse_args()
+    wanted = [name for name in arguments.peers.split(",") if name]
+    for name in wanted:
+        if name not in peers.KINDS:
+            parser.error(f"--peers: no peer called '{name}'")
+        if peers.missing(name):
+            parser.error(f"--peers: {name} is not installed: {peers.missing(name)}")
+    if wanted:
+        code = peers.enter(sys.argv)
+        if code is not None:
+            return code
+    return run(arguments, wanted)
+
+
+def run(arguments, wanted):
     demo = Cluster(size="8G")
-    targets = [Target("local", arguments.local), Target("tmpfs", "/dev/shm"),
-               Target("claudefs", demo.mnt, demo.pids())]
+    others = []
+    targets = []
     load = os.getloadavg()[0]
     print(f"{time.strftime('%Y-%m-%d %H:%M')}  {os.cpu_count()} cpus, load {load:.1f}, 3 nodes, "
           f"2 copies, one FUSE mount{'' if os.geteuid() == 0 else '; not root: reads are warm'}")
-    print("CPU us/op, p50 and p99 are those of claudefs; CPU of all servers and the mount together")
+    rows = list(metadata_rows(arguments.quick)) + list(data_rows(arguments.quick))
     try:
-        rows = list(metadata_rows(arguments.quick)) + list(data_rows(arguments.quick))
-        results = table(targets, rows, arguments.only)
+        if wanted:
+            print("for each: rate, and CPU us/op of all its servers and its mount together")
+            targets.append(Target("claudefs", demo.mnt, demo.pids()))
+            for name in wanted:
+                others.append(peers.KINDS[name](demo.base))
+                targets.append(Target(name, others[-1].mnt, others[-1].pids()))
+            results = peer_table(targets, rows, arguments.only)
+        else:
+            print("CPU us/op, p50 and p99 are those of claudefs; CPU of all servers and the mount "
+                  "together")
+            targets += [Target("local", arguments.local), Target("tmpfs", "/dev/shm"),
+                        Target("claudefs", demo.mnt, demo.pids())]
+            results = table(targets, rows, arguments.only)
     finally:
         for target in targets:
             target.remove()
+        for peer in others:
+            peer.stop()
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump({"schema": 1, "load": load, "rows": results}, file, indent=2)
