@@ -31,10 +31,13 @@ void disk_submit(struct disk *disk, struct disk_io *io)
     if (io->op != DISK_FLUSH) {
         assert(io->offset % DISK_BLOCK_BYTES == 0 && io->bytes % DISK_BLOCK_BYTES == 0);
         assert(io->bytes > 0 && io->offset + io->bytes <= disk->info.size_bytes);
-        assert(io->op == DISK_DISCARD || (uintptr_t)io->data % DISK_BLOCK_BYTES == 0);
+        assert(io->op >= DISK_DISCARD || (uintptr_t)io->data % DISK_BLOCK_BYTES == 0);
     }
     list_init(&io->link);
-    disk->reactor->backend->disk_submit(disk, io);
+    if (disk->zones)
+        disk_zones_submit(disk, io);
+    else
+        disk->reactor->backend->disk_submit(disk, io);
 }
 
 struct disk_wait {
@@ -66,7 +69,9 @@ static int run(struct disk *disk, enum disk_op op, uint64_t offset, void *data, 
 {
     int result = 0;
     for (uint64_t at = 0; at < bytes && result == 0;) {
-        uint32_t piece = (uint32_t)MIN(bytes - at, (uint64_t)IO_BYTES_MAX);
+        bool whole_zones = disk->zones && op >= DISK_DISCARD;
+        uint64_t most = whole_zones ? disk->info.zone_bytes : IO_BYTES_MAX;
+        uint32_t piece = (uint32_t)MIN(bytes - at, most);
         void *place = data ? (char *)data + at : NULL;
         result = run_one(disk, op, offset + at, place, piece);
         at += piece;
@@ -94,4 +99,9 @@ may_yield must_check int disk_flush(struct disk *disk)
 may_yield must_check int disk_discard(struct disk *disk, uint64_t offset, uint64_t bytes)
 {
     return run(disk, DISK_DISCARD, offset, NULL, bytes);
+}
+
+may_yield must_check int disk_seal(struct disk *disk, uint64_t offset, uint64_t bytes)
+{
+    return run(disk, DISK_SEAL, offset, NULL, bytes);
 }

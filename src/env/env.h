@@ -106,6 +106,11 @@ struct disk_info {
     char kind[16]; /* "file", "block", "sim" */
     char path[240];
     bool read_only;
+    uint32_t block_bytes;      /* the device's own: what it can address */
+    uint32_t atomic_bytes;     /* an aligned write of so much happens whole or not; 0: unknown */
+    uint32_t zone_bytes;       /* 0: written in any order. Else see DISK_SEAL */
+    uint32_t zones_active_max; /* partly written zones at any time; 0: no limit */
+    uint32_t streams;          /* placement handles; 0: none */
 };
 
 enum disk_open_flags {
@@ -121,7 +126,16 @@ may_yield must_check int disk_open(const char *path, uint64_t size_bytes, uint32
 void disk_close(struct disk *disk);
 const struct disk_info *disk_info(const struct disk *disk);
 
-enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD };
+/* A zoned device (info.zone_bytes > 0) is an array of zones, each written from its start to its
+ * end: a write goes where the last one submitted to its zone ended, or to the start of the zone,
+ * which empties it first. Writes to one zone may be submitted at will and complete in that order.
+ * DISK_DISCARD takes whole zones and empties them. DISK_SEAL, for zoned devices only, takes whole
+ * zones too: no more writes will come there, so those partly written no longer count against
+ * zones_active_max. A seal of the old zone is submitted before the first write to a new one. */
+enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD, DISK_SEAL };
+
+/* What a write is, for devices that keep apart what dies at different times. */
+enum disk_stream { DISK_METADATA, DISK_JOURNAL, DISK_HOT, DISK_COLD, DISK_STREAMS };
 
 /* One request. The caller owns it, and the bytes it names, until done is called (on the reactor,
  * outside any fiber; it must not yield). offset, bytes and data are multiples of
@@ -129,6 +143,7 @@ enum disk_op { DISK_READ, DISK_WRITE, DISK_FLUSH, DISK_DISCARD };
  * durable only after a flush that was submitted after the write's completion. */
 struct disk_io {
     enum disk_op op;
+    enum disk_stream stream; /* DISK_WRITE */
     uint64_t offset;
     void *data;
     uint32_t bytes;
@@ -138,13 +153,18 @@ struct disk_io {
 };
 void disk_submit(struct disk *disk, struct disk_io *io);
 
-/* The same, suspending the fiber until it is done. 0 or a negative error. */
+/* The same, suspending the fiber until it is done; writes are DISK_METADATA. 0 or an error. */
 may_yield must_check int disk_read(struct disk *disk, uint64_t offset, void *data, uint64_t bytes);
 may_yield must_check int disk_write(struct disk *disk, uint64_t offset, const void *data,
                                     uint64_t bytes);
 may_yield must_check int disk_flush(struct disk *disk);
 /* The range reads as zeroes or as before; its space is given back. */
 may_yield must_check int disk_discard(struct disk *disk, uint64_t offset, uint64_t bytes);
+may_yield must_check int disk_seal(struct disk *disk, uint64_t offset, uint64_t bytes);
+/* Zoned: how much of the zone that offset lies in is written, as far as completed (sealed: all). */
+uint64_t disk_zone_written(const struct disk *disk, uint64_t offset);
+/* May a write start at offset? On a device without zones, anywhere. */
+bool disk_appendable(const struct disk *disk, uint64_t offset);
 
 /* ---- network ----------------------------------------------------------------------------- */
 

@@ -136,7 +136,18 @@ void timer_heap_fire(struct reactor *reactor, uint64_t now_ns);
 struct disk {
     struct reactor *reactor;
     struct disk_info info;
+    struct disk_zones *zones; /* NULL: not zoned */
 };
+
+/* disk_zone.c: order and limits of a zoned device. The backend sets info, calls disk_zones_new and
+ * disk_zone_found when it opens one, disk_zones_free when it closes it; what then comes to its
+ * disk_submit obeys the device's rules, one write, reset (DISK_DISCARD) or finish (DISK_SEAL) of a
+ * zone at a time, none across a zone's end. */
+struct disk_zones *disk_zones_new(struct disk *disk);
+/* The zone holds so much (finished: zone_bytes). partly: it counts as active. */
+void disk_zone_found(struct disk *disk, uint64_t zone, uint64_t written);
+void disk_zones_free(struct disk *disk);
+void disk_zones_submit(struct disk *disk, struct disk_io *io);
 
 struct listener {
     struct reactor *reactor;

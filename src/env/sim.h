@@ -95,6 +95,11 @@ struct sim_disk_config {
 };
 /* Make a disk before a node opens it (else DISK_CREATE does). The contents are zeroes. */
 void sim_disk_new(struct sim *sim, const char *path, uint64_t size_bytes);
+/* A zoned disk: the device itself refuses (-EIO) a write that is not where its zone's last one
+ * ended, and one that would have more than active_max (0: any number) zones partly written. A reset
+ * is durable at once; a power loss takes a suffix of what was not flushed from each zone. */
+void sim_disk_new_zoned(struct sim *sim, const char *path, uint64_t size_bytes, uint32_t zone_bytes,
+                        uint32_t active_max);
 void sim_disk_configure(struct sim *sim, const char *path, const struct sim_disk_config *config);
 const struct sim_disk_config *sim_disk_config(struct sim *sim, const char *path);
 /* Reads that touch the range fail with -EIO until it is written (bytes 0: forget all such). */

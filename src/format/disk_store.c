@@ -44,7 +44,7 @@ int disk_superblock_check(const struct disk_superblock *super)
         return -ERR_NOT_FORMATTED;
     if (super->crc != super_crc(super))
         return -ERR_CORRUPT_DISK;
-    if (super->version != DISK_STORE_VERSION || super->incompat != 0)
+    if (super->version != DISK_STORE_VERSION || (super->incompat & ~DISK_INCOMPAT_KNOWN) != 0)
         return -ERR_WRONG_VERSION;
     uint64_t blocks = (uint64_t)super->segment_blocks * super->segment_count;
     if (super->segment_blocks < 64 || super->segment_count < 8 || super->sequence == 0 ||

@@ -25,6 +25,11 @@ enum {
     DISK_TREE_LEVEL_MAX = 12,
 };
 
+enum disk_incompat {
+    DISK_INCOMPAT_ZONED = 1, /* superblocks are a log in the first two zones, see store/zone.c */
+    DISK_INCOMPAT_KNOWN = DISK_INCOMPAT_ZONED,
+};
+
 #define DISK_SUPER_MAGIC           0x726f747353464321ull /* "!CFStor" */
 #define DISK_JOURNAL_SEGMENT_MAGIC 0x67655353u
 #define DISK_JOURNAL_ENTRY_MAGIC   0x7274454au

@@ -113,6 +113,12 @@ int copies_read(struct store *store, const struct disk_pointer *pointer, void *b
         if (result == 0 && crc32c(0, bytes, pointer->bytes) == pointer->crc) {
             if (copy == 0 || store->fenced || store->options.read_only)
                 return 0;
+            if (disk_info(store->disk)->zone_bytes > 0) { /* ZN2 */
+                log_warn("store-node-copy-bad", "block=%llu good=%llu",
+                         (unsigned long long)pointer->block[0],
+                         (unsigned long long)pointer->block[1]);
+                return 0;
+            }
             store->health.node_repairs++;
             log_warn("store-node-repaired", "block=%llu good=%llu",
                      (unsigned long long)pointer->block[0], (unsigned long long)pointer->block[1]);

@@ -23,6 +23,7 @@
 #include "base/crc32c.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "store/zone.h"
 
 enum { STAGE_BYTES = 256 << 10, DIRECT_BYTES = 128 << 10 };
 #define FRESH_NS (120 * NS_PER_S)
@@ -150,6 +151,7 @@ static void submit(struct store *store, struct extent_write *write, uint8_t *dat
     assert(!write->submitted && write->blocks > 0);
     write->submitted = true;
     write->io.op = DISK_WRITE;
+    write->io.stream = write->stream == STREAM_CLEANER ? DISK_COLD : DISK_HOT;
     write->io.offset = write->block * STORE_BLOCK_BYTES;
     write->io.data = data;
     write->io.bytes = write->blocks * STORE_BLOCK_BYTES;
@@ -181,6 +183,7 @@ static void seal(struct store *store, enum extent_stream stream)
     push_stream(store, stream);
     store->extents.segment[stream] = SEGMENT_NONE;
     store->segments[index].open = false;
+    zone_seal(store, index);
     segment_consider(store, index);
     cleaner_kick(store);
 }
@@ -206,14 +209,15 @@ static uint64_t place(struct store *store, enum extent_stream stream, uint32_t b
     return block;
 }
 
-static struct extent_write *write_new(struct store *store, uint64_t block, struct buf *buf)
+static struct extent_write *write_new(struct store *store, enum extent_stream stream,
+                                      uint64_t block, struct buf *buf)
 {
     struct extents *extents = &store->extents;
     struct list *spare = list_pop_front(&extents->spare_writes);
     struct extent_write *write =
         spare ? list_entry(spare, struct extent_write, link) : mem_alloc(sizeof *write);
     *write = (struct extent_write){
-        .store = store, .buf = buf, .block = block, .seq = extents->next_seq++};
+        .store = store, .stream = stream, .buf = buf, .block = block, .seq = extents->next_seq++};
     list_init(&write->link);
     list_push_back(&extents->writes, &write->link);
     store->segments[segment_of(store, block)].users++;
@@ -231,7 +235,7 @@ static struct extent_write *stage(struct store *store, enum extent_stream stream
         write = NULL;
     }
     if (!write) {
-        write = write_new(store, block, buf_new(STAGE_BYTES));
+        write = write_new(store, stream, block, buf_new(STAGE_BYTES));
         extents->staged[stream] = write;
         if (store->journal.lazy_timer.heap_index == 0)
             timer_arm(&store->journal.lazy_timer, env_now_ns() + 20 * NS_PER_MS);
@@ -259,7 +263,7 @@ int extents_write(struct store *store, enum extent_stream stream, struct buf_sli
     store->extents.in_flight += bytes;
     if (bytes >= DIRECT_BYTES && (uintptr_t)from % STORE_BLOCK_BYTES == 0) {
         push_stream(store, stream);
-        write = write_new(store, block, buf_get(data.buf));
+        write = write_new(store, stream, block, buf_get(data.buf));
         write->blocks = blocks;
         submit(store, write, data.buf->data + data.offset);
     } else {

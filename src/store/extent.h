@@ -12,6 +12,7 @@ struct extent_write {
     struct disk_io io;
     struct store *store;
     struct buf *buf;
+    enum extent_stream stream;
     uint64_t seq;
     uint64_t block;
     uint32_t blocks;

@@ -34,6 +34,7 @@
 
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "store/zone.h"
 
 enum { WRITE_EAGER_BYTES = 128 << 10, ENTRY_BYTES_MAX = 1 << 20 };
 #define LAZY_NS (20 * NS_PER_MS)
@@ -210,6 +211,7 @@ static bool next_segment(struct store *store)
     struct journal *journal = &store->journal;
     if (journal->next_segment == SEGMENT_NONE)
         return false;
+    zone_seal(store, journal->segment);
     journal_enter(store, journal->next_segment, journal->sequence + 1);
     journal->next_segment = segment_take(store, SEGMENT_JOURNAL, URGENCY_JOURNAL);
     journal->header_due = true;
@@ -296,6 +298,7 @@ static void submit(struct store *store, struct journal_buf *buf)
         journal->header_due = false;
     }
     journal->write_io = (struct disk_io){.op = DISK_WRITE,
+                                         .stream = DISK_JOURNAL,
                                          .offset = (at - head) * STORE_BLOCK_BYTES,
                                          .data = buf->bytes + (1 - head) * STORE_BLOCK_BYTES,
                                          .bytes = (blocks + head) * STORE_BLOCK_BYTES,

@@ -13,7 +13,8 @@
  * R3  A segment that the journal chain names was free when it was named, so by then its live count
  *     must have been replayed down to zero. If not, that is damage.
  * R4  At the end everything replayed is flushed, and a first entry that says so is durable, before
- *     any segment can be reused. After a cut, that entry overwrites the first entry dropped.
+ *     any segment can be reused. After a cut, that entry overwrites the first entry dropped (where
+ *     the device cannot overwrite: as R5).
  * R5  After damage the journal goes on in a fresh segment that no chain leads to, and a checkpoint
  *     completes before the store is handed out.
  * R6  A store opened to be read only stays as it is after the replay, "recovering": changes reach
@@ -22,6 +23,15 @@
 #include "base/crc32c.h"
 #include "base/log.h"
 #include "store/scan.h"
+#include "store/zone.h"
+
+/* A node segment that more nodes can be appended to (ZN3). */
+static bool open_row(const struct store *store, const struct disk_segment_row *row, uint32_t index)
+{
+    uint32_t half = store->segment_blocks / 2;
+    return row->open && zone_resumable(store, index, row->frontier_blocks) &&
+           zone_resumable(store, index, half + row->frontier_blocks);
+}
 
 static int load_segments(struct store *store)
 {
@@ -41,12 +51,12 @@ static int load_segments(struct store *store)
             segment_claim(store, i, SEGMENT_DATA);
             store->live_data += rows[i].live_blocks;
         } else if (rows[i].state == DISK_SEGMENT_NODE &&
-                   (rows[i].live_blocks > 0 || rows[i].open)) {
+                   (rows[i].live_blocks > 0 || open_row(store, &rows[i], i))) {
             segment_claim(store, i, SEGMENT_NODE);
             store->live_nodes += rows[i].live_blocks;
             segment->frontier = rows[i].frontier_blocks;
-            segment->open = rows[i].open;
-            if (rows[i].open)
+            segment->open = open_row(store, &rows[i], i);
+            if (segment->open)
                 store->node_segment = i;
         } else {
             continue;
@@ -267,7 +277,8 @@ static int resume(struct store *store, const struct outcome *outcome)
     journal->prev_crc = end->prev_crc;
     journal->proven_lsn = MIN(outcome->flushed_lsn, end->lsn - 1);
     journal->carried_lsn = journal->proven_lsn;
-    if (!outcome->damaged && end->head_ok && end->next_segment != SEGMENT_NONE) {
+    bool in_place = zone_resumable(store, end->segment, end->block);
+    if (!outcome->damaged && in_place && end->head_ok && end->next_segment != SEGMENT_NONE) {
         journal->block = end->block;
         journal->next_segment = end->next_segment;
     } else {
@@ -305,6 +316,8 @@ int recover(struct store *store)
         segment_free_dead(store, MIN(outcome.flushed_lsn, outcome.end.lsn - 1));
         result = resume(store, &outcome);
     }
+    if (result == 0)
+        result = zone_settle(store);
     if (result < 0)
         return result;
     store->recovering = false;

@@ -111,7 +111,7 @@ static void stop_fibers(struct store *store)
     /* Let what is in flight come back, and the turn hook run. */
     timer_cancel(&store->journal.lazy_timer);
     timer_cancel(&store->journal.flush_timer);
-    while (store->journal.writing || store->journal.flushing ||
+    while (store->journal.writing || store->journal.flushing || store->seals > 0 ||
            !list_empty(&store->extents.writes) || !list_empty(&store->journal.hook.link)) {
         extents_push(store);
         fiber_sleep(50 * NS_PER_US);

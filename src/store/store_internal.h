@@ -231,6 +231,7 @@ struct store {
     struct waitq space; /* something was freed or drained: look again */
     struct waitq stopped;
     uint32_t fibers;
+    uint32_t seals;          /* zone_seal: under way */
     bool recover_checkpoint; /* R5 */
     bool recovering;         /* changes are not journaled */
     bool stopping;

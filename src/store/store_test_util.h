@@ -23,7 +23,10 @@
     (__builtin_expect(!!(expression), 1) ? (void)0                                                 \
                                          : assert_fail(#expression, __FILE__, __LINE__, __func__))
 
-enum { TEST_SEGMENT_BYTES = 1 << 20 };
+enum {
+    TEST_SEGMENT_BYTES = 1 << 20,
+    TEST_ZONES_ACTIVE = 7, /* ZN4 */
+};
 
 struct world {
     struct sim *sim;
@@ -66,7 +69,13 @@ static inline void world_init(struct world *world, uint64_t seed, uint64_t segme
     random_init(&world->random, seed);
     world->sim = sim_new(seed);
     world->node = sim_node_new(world->sim, "10.0.0.1");
-    sim_disk_new(world->sim, "disk", segments * TEST_SEGMENT_BYTES);
+    uint64_t bytes = segments * TEST_SEGMENT_BYTES;
+    const char *zone_kib = getenv("STORE_TEST_ZONE_KIB"); /* the same on a zoned device */
+    if (zone_kib)
+        sim_disk_new_zoned(world->sim, "disk", bytes, 1024u * (uint32_t)atoi(zone_kib),
+                           TEST_ZONES_ACTIVE);
+    else
+        sim_disk_new(world->sim, "disk", bytes);
 }
 
 static inline void world_fini(struct world *world)

@@ -5,39 +5,82 @@
  * SB2  Each superblock is written to two slots, flushed in between, so that one bad sector does
  *      not throw the store back to an older state whose blocks may have been reused.
  * SB3  The slots of the superblock before are not touched by the next one (sequence modulo 8).
+ *
+ * A zoned device has two logs in place of the slots: ZN1 in zone.c.
  */
 #include "store/store_internal.h"
 
 #include "base/log.h"
+#include "store/zone.h"
 
 enum { SLOTS_BYTES = DISK_SUPER_SLOTS * DISK_SUPER_BYTES };
 
-int superblock_format(struct disk *disk, const struct store_identity *identity, bool force,
-                      uint32_t segment_bytes)
+/* Where the superblock with this sequence goes. */
+static uint64_t slot_offset(const struct disk *disk, uint64_t sequence)
 {
-    uint64_t segments = disk_info(disk)->size_bytes / segment_bytes;
-    if (segments < 8)
-        return -ENOSPC;
-    assert(segment_bytes % STORE_BLOCK_BYTES == 0 && segments <= UINT32_MAX);
-    uint8_t *slots = mem_alloc_aligned(SLOTS_BYTES, STORE_BLOCK_BYTES);
-    int result = disk_read(disk, 0, slots, SLOTS_BYTES);
-    for (uint32_t i = 0; result == 0 && !force && i < SLOTS_BYTES; i++)
-        if (slots[i] != 0)
-            result = -EEXIST;
+    uint64_t zone = disk_info(disk)->zone_bytes;
+    if (zone == 0)
+        return sequence % DISK_SUPER_SLOTS * DISK_SUPER_BYTES;
+    uint64_t start = sequence % 2 * zone;
+    uint64_t written = disk_zone_written(disk, start);
+    return written == zone ? start : start + written;
+}
+
+/* All slots, or the last ones of both logs, into SLOTS_BYTES of memory. */
+static int slots_read(struct disk *disk, uint8_t *slots)
+{
+    uint64_t zone = disk_info(disk)->zone_bytes;
+    if (zone == 0)
+        return disk_read(disk, 0, slots, SLOTS_BYTES);
     memset(slots, 0, SLOTS_BYTES);
-    struct disk_superblock *super = (void *)slots;
+    int result = 0;
+    for (uint32_t log = 0; log < 2 && result == 0; log++) {
+        uint64_t written = disk_zone_written(disk, log * zone);
+        uint64_t bytes = MIN(written, (uint64_t)SLOTS_BYTES / 2);
+        if (bytes > 0)
+            result =
+                disk_read(disk, log * zone + written - bytes, slots + log * SLOTS_BYTES / 2, bytes);
+    }
+    return result;
+}
+
+static void super_init(struct disk_superblock *super, const struct disk *disk,
+                       const struct store_identity *identity, uint32_t segment_bytes)
+{
     super->sequence = 1;
+    super->incompat = disk_info(disk)->zone_bytes ? DISK_INCOMPAT_ZONED : 0;
     super->cluster = identity->cluster;
     super->store = identity->store;
     /* Always new: nothing that an earlier store left behind may be taken for ours. */
     super->store_id = env_entropy_u64();
     super->node = identity->node;
     super->segment_blocks = segment_bytes / STORE_BLOCK_BYTES;
-    super->segment_count = (uint32_t)segments;
+    super->segment_count = (uint32_t)(disk_info(disk)->size_bytes / segment_bytes);
     super->journal_lsn = 1;
     super->journal_sequence = 1;
     super->journal_block = super->segment_blocks + 1;
     disk_superblock_seal(super);
+}
+
+int superblock_format(struct disk *disk, const struct store_identity *identity, bool force,
+                      uint32_t segment_bytes)
+{
+    uint64_t size = disk_info(disk)->size_bytes;
+    if (segment_bytes == 0 || size / segment_bytes < 8)
+        return -ENOSPC;
+    assert(segment_bytes % STORE_BLOCK_BYTES == 0 && size / segment_bytes <= UINT32_MAX);
+    assert(zone_geometry_fits(disk, segment_bytes / STORE_BLOCK_BYTES));
+    uint8_t *slots = mem_alloc_aligned(SLOTS_BYTES, STORE_BLOCK_BYTES);
+    int result = slots_read(disk, slots);
+    for (uint32_t i = 0; result == 0 && !force && i < SLOTS_BYTES; i++)
+        if (slots[i] != 0)
+            result = -EEXIST;
+    memset(slots, 0, SLOTS_BYTES);
+    bool zoned = disk_info(disk)->zone_bytes > 0;
+    if (result == 0 && zoned) /* nothing of before may count as partly written */
+        result = disk_discard(disk, 0, size);
+    struct disk_superblock *super = (void *)slots;
+    super_init(super, disk, identity, segment_bytes);
     struct disk_journal_segment head = {
         .store_id = super->store_id, .sequence = 1, .next_segment = 2};
     disk_journal_segment_seal(&head);
@@ -49,7 +92,8 @@ int superblock_format(struct disk *disk, const struct store_identity *identity, 
     if (result == 0)
         result = disk_flush(disk);
     if (result == 0)
-        result = disk_write(disk, 0, slots, SLOTS_BYTES);
+        result = disk_write(disk, zoned ? slot_offset(disk, super->sequence) : 0, slots,
+                            zoned ? DISK_SUPER_BYTES : SLOTS_BYTES);
     if (result == 0)
         result = disk_flush(disk);
     mem_free(block);
@@ -59,7 +103,7 @@ int superblock_format(struct disk *disk, const struct store_identity *identity, 
 
 int store_format(struct disk *disk, const struct store_identity *identity, bool force)
 {
-    return superblock_format(disk, identity, force, STORE_SEGMENT_BYTES);
+    return superblock_format(disk, identity, force, zone_segment_bytes(disk));
 }
 
 int superblock_read(struct disk *disk, struct disk_superblock *ret_super)
@@ -67,7 +111,7 @@ int superblock_read(struct disk *disk, struct disk_superblock *ret_super)
     if (disk_info(disk)->size_bytes < SLOTS_BYTES)
         return -ERR_NOT_FORMATTED;
     uint8_t *slots = mem_alloc_aligned(SLOTS_BYTES, STORE_BLOCK_BYTES);
-    int result = disk_read(disk, 0, slots, SLOTS_BYTES);
+    int result = slots_read(disk, slots);
     int worst = -ERR_NOT_FORMATTED;
     const struct disk_superblock *newest = NULL;
     for (uint32_t i = 0; result == 0 && i < DISK_SUPER_SLOTS; i++) {
@@ -86,6 +130,12 @@ int superblock_read(struct disk *disk, struct disk_superblock *ret_super)
                   (unsigned long long)disk_info(disk)->size_bytes);
         result = -ERR_CORRUPT_DISK;
     }
+    bool zoned = disk_info(disk)->zone_bytes > 0;
+    if (result == 0 && (zoned != ((newest->incompat & DISK_INCOMPAT_ZONED) != 0) ||
+                        !zone_geometry_fits(disk, newest->segment_blocks))) {
+        log_error("store-device-zones", "the store was made for a device with other zones");
+        result = -ERR_CORRUPT_DISK;
+    }
     if (result == 0)
         memcpy(ret_super, newest, sizeof *ret_super);
     else
@@ -102,8 +152,8 @@ int superblock_write(struct store *store, struct disk_superblock *super)
         super->sequence = store->super.sequence + 1 + copy;
         disk_superblock_seal(super);
         memcpy(block, super, sizeof *super);
-        uint64_t slot = super->sequence % DISK_SUPER_SLOTS;
-        result = disk_write(store->disk, slot * DISK_SUPER_BYTES, block, DISK_SUPER_BYTES);
+        result = disk_write(store->disk, slot_offset(store->disk, super->sequence), block,
+                            DISK_SUPER_BYTES);
         if (result == 0)
             result = disk_flush(store->disk);
     }

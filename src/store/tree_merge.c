@@ -20,6 +20,7 @@
 
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "store/zone.h"
 
 enum { STAGE_NODES = 8 };
 
@@ -39,18 +40,27 @@ struct merge {
     struct node_builder builders[DISK_TREE_LEVEL_MAX + 2];
 };
 
+/* Would node_space begin a new segment? */
+static bool segment_ends(const struct store *store, uint32_t blocks)
+{
+    uint32_t index = store->node_segment;
+    return index == SEGMENT_NONE ||
+           store->segments[index].frontier + blocks > store->segment_blocks / 2;
+}
+
 int node_space(struct store *store, uint32_t bytes, struct disk_pointer *ret_pointer)
 {
     uint32_t blocks = bytes / STORE_BLOCK_BYTES, half = store->segment_blocks / 2;
     assert(bytes % STORE_BLOCK_BYTES == 0 && blocks > 0 && blocks <= half);
     uint32_t index = store->node_segment;
-    if (index == SEGMENT_NONE || store->segments[index].frontier + blocks > half) {
+    if (segment_ends(store, blocks)) {
         uint32_t next = segment_take(store, SEGMENT_NODE, URGENCY_NODE);
         if (next == SEGMENT_NONE)
             return -ERR_NO_SPACE;
         store->node_segment = next;
         if (index != SEGMENT_NONE) {
             store->segments[index].open = false;
+            zone_seal(store, index);
             if (store->segments[index].live == 0)
                 segment_free(store, index);
         }
@@ -107,7 +117,11 @@ static int emit(struct merge *merge, uint32_t level, bool final)
     struct node_builder *builder = &merge->builders[level];
     struct disk_pointer pointer;
     uint32_t count = node_builder_cut(builder, final);
-    int result = node_space(store, DISK_TREE_NODE_BYTES, &pointer);
+    int result = 0;
+    if (segment_ends(store, NODE_BLOCKS)) /* node_space seals it: all it got must be written */
+        result = stage_write(merge);
+    if (result == 0)
+        result = node_space(store, DISK_TREE_NODE_BYTES, &pointer);
     if (result < 0)
         return result;
     bool adjoins = merge->staged > 0 && merge->staged < STAGE_NODES &&
@@ -347,6 +361,8 @@ int tree_merge(struct store *store, struct tree *tree, struct disk_pointer *ret_
         result = finish(merge, ret_root, ret_level);
     if (result == 0)
         commit_carried(merge);
+    else
+        (void)!stage_write(merge); /* what has been handed out is written, in order: ZN4 */
     for (uint32_t i = 0; i < ARRAY_COUNT(merge->builders); i++)
         node_builder_fini(&merge->builders[i]);
     store_batch_fini(&merge->carried);

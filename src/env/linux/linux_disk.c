@@ -177,6 +177,8 @@ static int memory_perform(const struct linux_disk *disk, const struct disk_io *i
         break;
     case DISK_FLUSH:
         break; /* memory is all there is */
+    case DISK_SEAL:
+        WRONG("not zoned");
     }
     return result < 0 ? -errno : (int)result;
 }
@@ -223,6 +225,8 @@ static void op_submit(struct disk_request *op)
         io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                 (off_t)io->offset, io->bytes);
         break;
+    case DISK_SEAL:
+        WRONG("not zoned");
     }
 }
 

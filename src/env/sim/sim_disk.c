@@ -96,8 +96,42 @@ static int do_read(struct sim *sim, struct sim_disk *disk, struct disk_io *io)
     return 0;
 }
 
+static struct sim_zone *zone_at(const struct sim_disk *disk, uint64_t offset)
+{
+    return &disk->zones[offset / disk->zone_bytes];
+}
+
+uint64_t sim_disk_zone_count(const struct sim_disk *disk)
+{
+    return disk->zone_bytes ? disk->size_bytes / disk->zone_bytes : 0;
+}
+
+/* Does the zoned device take this write? If so, the first bytes of it are on it now. */
+static bool zone_append(struct sim_disk *disk, const struct disk_io *io, uint32_t bytes)
+{
+    struct sim_zone *zone = zone_at(disk, io->offset);
+    uint32_t active = 0;
+    for (uint64_t i = 0; i < sim_disk_zone_count(disk); i++)
+        active += disk->zones[i].written > 0 && !disk->zones[i].finished;
+    if (zone->finished || io->offset % disk->zone_bytes != zone->written ||
+        zone->written + io->bytes > disk->zone_bytes ||
+        (zone->written == 0 && disk->zones_active_max > 0 && active >= disk->zones_active_max))
+        return false;
+    zone->written += bytes;
+    zone->finished = zone->written == disk->zone_bytes;
+    return true;
+}
+
+static void zone_reset(struct sim_disk *disk, uint64_t offset)
+{
+    sim_undo_reset(disk, offset / DISK_BLOCK_BYTES, disk->zone_bytes / DISK_BLOCK_BYTES);
+    *zone_at(disk, offset) = (struct sim_zone){0};
+}
+
 static int do_write(struct sim *sim, struct sim_disk *disk, const struct disk_io *io)
 {
+    if (disk->zone_bytes && !zone_append(disk, io, io->bytes))
+        return -EIO;
     bool fails = sim_ppm(sim, disk->config.write_error_ppm);
     for (uint32_t at = 0; at < io->bytes; at += DISK_BLOCK_BYTES) {
         if (fails && random_chance(&sim->random, 1, 2))
@@ -131,7 +165,13 @@ static void perform(struct sim *sim, struct sim_disk_op *op)
         io->result = do_write(sim, op->disk, io);
         break;
     case DISK_DISCARD:
-        do_discard(sim, op->disk, io);
+        if (op->disk->zone_bytes)
+            zone_reset(op->disk, io->offset);
+        else
+            do_discard(sim, op->disk, io);
+        break;
+    case DISK_SEAL:
+        zone_at(op->disk, io->offset)->finished = true;
         break;
     case DISK_FLUSH:
         if (!op->disk->config.ignore_flush)
@@ -164,6 +204,7 @@ static uint64_t latency_ns(struct sim *sim, const struct sim_disk *disk, enum di
         return sim_between(sim, config->flush_min_ns, config->flush_max_ns);
     case DISK_WRITE:
     case DISK_DISCARD:
+    case DISK_SEAL:
         return sim_between(sim, config->write_min_ns, config->write_max_ns);
     }
     WRONG("disk op");
@@ -191,6 +232,16 @@ static void op_interrupted(struct sim *sim, struct sim_disk_op *op)
     const struct disk_io *io = op->io;
     if (io->op != DISK_WRITE)
         return;
+    if (op->disk->zone_bytes) { /* a prefix */
+        uint32_t bytes = (uint32_t)sim_between(sim, 0, io->bytes / DISK_BLOCK_BYTES);
+        bytes *= DISK_BLOCK_BYTES;
+        if (!zone_append(op->disk, io, bytes))
+            return;
+        for (uint32_t at = 0; at < bytes; at += DISK_BLOCK_BYTES)
+            apply_page(op->disk, (io->offset + at) / DISK_BLOCK_BYTES,
+                       (const uint8_t *)io->data + at);
+        return;
+    }
     for (uint32_t at = 0; at < io->bytes; at += DISK_BLOCK_BYTES) {
         if (random_chance(&sim->random, 1, 2))
             apply_page(op->disk, (io->offset + at) / DISK_BLOCK_BYTES,
@@ -251,6 +302,27 @@ void sim_disk_new(struct sim *sim, const char *path, uint64_t size_bytes)
     list_push_back(&sim->disks, &disk->link);
 }
 
+void sim_disk_new_zoned(struct sim *sim, const char *path, uint64_t size_bytes, uint32_t zone_bytes,
+                        uint32_t active_max)
+{
+    assert(zone_bytes > 0 && zone_bytes % DISK_BLOCK_BYTES == 0 && size_bytes % zone_bytes == 0);
+    sim_disk_new(sim, path, size_bytes);
+    struct sim_disk *disk = sim_disk_find(sim, path);
+    disk->zone_bytes = zone_bytes;
+    disk->zones_active_max = active_max;
+    disk->zones = sim_alloc(sim_disk_zone_count(disk) * sizeof *disk->zones);
+}
+
+static void open_zones(struct disk *base, const struct sim_disk *disk)
+{
+    base->info.zone_bytes = disk->zone_bytes;
+    base->info.zones_active_max = disk->zones_active_max;
+    base->zones = disk_zones_new(base);
+    for (uint64_t i = 0; i < sim_disk_zone_count(disk); i++)
+        disk_zone_found(base, i,
+                        disk->zones[i].finished ? disk->zone_bytes : disk->zones[i].written);
+}
+
 int sim_disk_open(struct reactor *reactor, const char *path, uint64_t size_bytes, uint32_t flags,
                   struct disk **ret_disk)
 {
@@ -275,7 +347,10 @@ int sim_disk_open(struct reactor *reactor, const char *path, uint64_t size_bytes
     handle->base.info.read_only = read_only;
     memcpy(handle->base.info.kind, "sim", 4);
     memcpy(handle->base.info.path, disk->path, sizeof disk->path);
+    handle->base.info.block_bytes = DISK_BLOCK_BYTES;
     handle->disk = disk;
+    if (disk->zone_bytes)
+        open_zones(&handle->base, disk);
     *ret_disk = &handle->base;
     return 0;
 }
@@ -290,6 +365,8 @@ void sim_disk_close(struct disk *base)
         assert(op->disk != handle->disk); /* a closed disk has nothing in flight */
     if (!base->info.read_only)
         handle->disk->owner = NULL;
+    if (base->zones)
+        disk_zones_free(base);
     mem_free(handle);
 }
 
@@ -305,6 +382,7 @@ static void disk_free(struct sim_disk *disk)
         mem_free(disk->chunks[i]);
     }
     mem_free(disk->chunks);
+    mem_free(disk->zones);
     mem_free(disk);
 }
 

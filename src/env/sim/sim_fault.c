@@ -134,9 +134,65 @@ static bool undo_block(struct sim *sim, struct sim_disk *disk, struct old_block 
     return true;
 }
 
+void sim_undo_reset(struct sim_disk *disk, uint64_t page, uint64_t count)
+{
+    struct generation *generation;
+    for (uint64_t i = page; i < page + count; i++) {
+        list_for_each (generation, &disk->generations, link) {
+            struct htable_node *node = htable_first(&generation->blocks, page_hash(i));
+            if (!node)
+                continue;
+            struct old_block *block = container_of(node, struct old_block, node);
+            htable_remove(&generation->blocks, node);
+            mem_free(block->content);
+            mem_free(block);
+        }
+        uint8_t *content = sim_disk_page(disk, i);
+        if (content)
+            sim_disk_page_set(disk, i, NULL);
+        mem_free(content);
+    }
+}
+
+static bool volatile_page(const struct sim_disk *disk, uint64_t page)
+{
+    struct generation *generation;
+    list_for_each (generation, &disk->generations, link) {
+        if (table_has(&generation->blocks, page))
+            return true;
+    }
+    return false;
+}
+
+/* Of each zone, a suffix of what was not durable goes. What generations know of a zone's blocks is
+ * such a suffix: it was written in order, and durable up to a point. */
+static void zones_power_loss(struct sim *sim, struct sim_disk *disk)
+{
+    uint64_t pages = disk->zone_bytes / DISK_BLOCK_BYTES;
+    for (uint64_t i = 0; i < sim_disk_zone_count(disk); i++) {
+        struct sim_zone *zone = &disk->zones[i];
+        uint64_t written = zone->written / DISK_BLOCK_BYTES, durable = written;
+        while (durable > 0 && volatile_page(disk, i * pages + durable - 1))
+            durable--;
+        uint64_t kept = sim_between(sim, durable, written);
+        if (kept == written)
+            continue;
+        sim_undo_reset(disk, i * pages + kept, written - kept);
+        zone->written = kept * DISK_BLOCK_BYTES;
+        zone->finished = false;
+    }
+    sim_undo_forget(disk, UINT64_MAX);
+    sim_undo_open(disk);
+}
+
 void sim_undo_power_loss(struct sim *sim, struct sim_disk *disk)
 {
     struct mem_heap *heap = mem_heap_set(NULL);
+    if (disk->zone_bytes) {
+        zones_power_loss(sim, disk);
+        (void)mem_heap_set(heap); /* the default one, known */
+        return;
+    }
     struct htable kept;
     struct htable_node *node;
     htable_init(&kept);

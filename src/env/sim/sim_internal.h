@@ -30,7 +30,15 @@ struct sim_disk {
     uint8_t ***chunks;       /* pages by number, two levels */
     struct list generations; /* struct generation: what each block was before; oldest first */
     uint64_t generation_next;
-    struct list broken; /* struct broken_range */
+    struct list broken;  /* struct broken_range */
+    uint32_t zone_bytes; /* 0: not zoned */
+    uint32_t zones_active_max;
+    struct sim_zone *zones;
+};
+
+struct sim_zone {
+    uint64_t written;
+    bool finished;
 };
 
 struct sim_node {
@@ -98,6 +106,7 @@ struct sim_disk *sim_disk_find(struct sim *sim, const char *path);
 uint8_t *sim_disk_page(const struct sim_disk *disk, uint64_t page); /* NULL: zeroes */
 uint8_t *sim_disk_page_own(struct sim_disk *disk, uint64_t page);   /* made if missing */
 void sim_disk_page_set(struct sim_disk *disk, uint64_t page, uint8_t *content);
+uint64_t sim_disk_zone_count(const struct sim_disk *disk);
 /* sim_fault.c: what is not durable, broken ranges, power loss */
 struct broken_range {
     struct list link;
@@ -111,6 +120,8 @@ void sim_undo_put(struct sim_disk *disk, uint64_t page, uint8_t *content);
 uint64_t sim_undo_mark(struct sim_disk *disk);
 void sim_undo_forget(struct sim_disk *disk, uint64_t upto);
 void sim_undo_power_loss(struct sim *sim, struct sim_disk *disk);
+/* Zoned: the pages are gone for good, and no power loss brings them back. */
+void sim_undo_reset(struct sim_disk *disk, uint64_t page, uint64_t count);
 bool sim_broken(const struct sim_disk *disk, uint64_t offset, uint64_t bytes);
 void sim_broken_heal(struct sim_disk *disk, uint64_t offset, uint64_t bytes);
 
