@@ -9,10 +9,21 @@
 
 enum { DISK_BYTES_DEFAULT = 1 << 30, META_GROUPS = 4, DATA_GROUPS = 6, PORT = 7000 };
 
+static void node_fenced(void *context, int why)
+{
+    struct cluster_member *member = context;
+    member->fenced = why;
+}
+
 static void start_fiber(void *arg)
 {
     struct cluster_member *member = arg;
-    const struct node_options options = {.disk_path = member->disk, .memory_bytes = 64 * MIB};
+    const struct node_options options = {
+        .disk_path = member->disk,
+        .memory_bytes = 64 * MIB,
+        .fenced = node_fenced,
+        .context = member,
+    };
     member->result = node_start(&options, &member->node);
     member->done = true;
 }
@@ -132,11 +143,18 @@ void cluster_crash(struct cluster *cluster, uint32_t index)
     cluster->members[index].node = NULL;
 }
 
+void cluster_power_off(struct cluster *cluster, uint32_t index)
+{
+    sim_node_power_off(cluster->members[index].sim_node);
+    cluster->members[index].node = NULL;
+}
+
 void cluster_restart(struct cluster *cluster, uint32_t index)
 {
     struct cluster_member *member = &cluster->members[index];
     sim_node_restart(member->sim_node);
     member->done = false;
+    member->fenced = 0;
     reactor_spawn(sim_node_reactor(member->sim_node), "start",
                   member->joins ? join_fiber : start_fiber, member);
 }

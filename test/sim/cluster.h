@@ -19,6 +19,7 @@ struct cluster_member {
     char disk[32];
     struct node *node; /* NULL until started; dangling after a crash */
     int result;
+    int fenced; /* why the process has to end, if it has */
     bool done;
     bool joins;   /* its device is not formatted yet: it asks the cluster for an id */
     bool removed; /* for good */
@@ -37,8 +38,9 @@ struct cluster {
 /* Format and start node_count nodes with copies copies of everything. Asserts on failure. */
 void cluster_start(struct cluster *cluster, uint64_t seed, uint32_t node_count, uint32_t copies);
 void cluster_free(struct cluster *cluster);
-/* Kill a node's process; start a dead one again. index from 0. */
+/* Kill a node's process; take its host's power; start a dead one again. index from 0. */
 void cluster_crash(struct cluster *cluster, uint32_t index);
+void cluster_power_off(struct cluster *cluster, uint32_t index);
 void cluster_restart(struct cluster *cluster, uint32_t index);
 
 /* Nodes that come and go for good. Start a further node, which registers itself: its index, from

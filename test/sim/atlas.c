@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/* Damage, kept within what the redundancy promises to survive.
+ *
+ * Problem. A lost byte must be a bug, so the damage must never exceed the promise; yet inside it
+ * everything should happen.
+ *
+ * The promise, with C copies: an acknowledged operation is in the memory of every in-sync member.
+ * So the members may lose what they have, or be judged lost by the others, as long as one of each
+ * group keeps it. Groups are spread over all nodes, so it is nodes that are counted:
+ *
+ *  A1. An *episode* has at most C - 1 victims. The next one starts only when the map says that all
+ *      nodes live and all copies are in sync.
+ *  A2. One kind of damage per victim and episode: a node that was cut off may have had its partners
+ *      dropped in its favour, and be the last to hold something. To kill it then would be a second
+ *      fault.
+ *  A3. Damage without loss (slow messages, slow disks, clients that die) may come any time.
+ *
+ * The map group has three voters, so two victims may stop it; it goes on when one is back. */
+#include "base/assert.h"
+#include "base/mem.h"
+#include "world.h"
+
+enum { VICTIMS_MAX = 2 };
+#define HOLD_MAX_NS    (3 * NS_PER_S)
+#define LONG_MIN_NS    (5 * NS_PER_S)
+#define LONG_MAX_NS    (50 * NS_PER_S)
+#define GAP_MAX_NS     (800 * NS_PER_MS)
+#define STAGGER_MAX_NS (300 * NS_PER_MS)
+
+struct damage {
+    enum fault_kind kind;
+    uint32_t node; /* index */
+};
+
+static struct sim_node *host_of(struct world *world, uint32_t node)
+{
+    return world->cluster.members[node].sim_node;
+}
+
+static const char *disk_of(const struct world *world, uint32_t node)
+{
+    return world->cluster.members[node].disk;
+}
+
+static void cut_some(struct world *world, uint32_t node, bool on)
+{
+    for (uint32_t i = 0; i < world->cluster.node_count; i++) {
+        if (i != node && (!on || world_below(world, 2) == 0))
+            sim_partition(host_of(world, node), host_of(world, i), on);
+    }
+}
+
+static void reset_conns(struct world *world, uint32_t node)
+{
+    for (uint32_t i = 0; i < world->cluster.node_count; i++) {
+        if (i != node && world_below(world, 3) > 0)
+            sim_reset_conns(host_of(world, node), host_of(world, i));
+    }
+    for (uint32_t i = 0; i < world->plan.clients; i++)
+        sim_reset_conns(host_of(world, node), world->clients[i].host);
+}
+
+static void slow_net(struct world *world, bool on)
+{
+    struct sim_net_config config = *sim_net_config(world->cluster.sim);
+    config.slow_ppm = on ? 20000 : 0;
+    config.slow_ns = 300 * NS_PER_MS;
+    config.delay_max_ns = on ? 2 * NS_PER_MS : 80 * NS_PER_US;
+    sim_net_configure(world->cluster.sim, &config);
+}
+
+static void slow_disk(struct world *world, uint32_t node, bool on)
+{
+    const char *path = disk_of(world, node);
+    struct sim_disk_config config = *sim_disk_config(world->cluster.sim, path);
+    uint64_t factor = 50;
+    config.read_max_ns = on ? config.read_max_ns * factor : config.read_max_ns / factor;
+    config.write_max_ns = on ? config.write_max_ns * factor : config.write_max_ns / factor;
+    config.flush_max_ns = on ? config.flush_max_ns * factor : config.flush_max_ns / factor;
+    sim_disk_configure(world->cluster.sim, path, &config);
+}
+
+static void client_dies(struct world *world)
+{
+    struct world_client *client = &world->clients[world_below(world, world->plan.clients)];
+    sim_node_crash(client->host);
+    fiber_sleep(world_between(world, NS_PER_MS, NS_PER_S));
+    sim_node_restart(client->host);
+    world_client_start(client);
+}
+
+static void damage_begin(struct world *world, const struct damage *damage)
+{
+    world_tell(world, "---- %s begins, node %u", fault_name(damage->kind), damage->node + 1);
+    switch (damage->kind) {
+    case FAULT_CRASH:
+        cluster_crash(&world->cluster, damage->node);
+        break;
+    case FAULT_POWER:
+        cluster_power_off(&world->cluster, damage->node);
+        break;
+    case FAULT_PAUSE:
+        sim_pause(host_of(world, damage->node), true);
+        break;
+    case FAULT_CUT:
+        sim_isolate(host_of(world, damage->node), true);
+        break;
+    case FAULT_CUT_SOME:
+        cut_some(world, damage->node, true);
+        break;
+    case FAULT_RESET:
+        reset_conns(world, damage->node);
+        break;
+    case FAULT_SLOW_NET:
+        slow_net(world, true);
+        break;
+    case FAULT_SLOW_DISK:
+        slow_disk(world, damage->node, true);
+        break;
+    case FAULT_CLIENT:
+        client_dies(world);
+        break;
+    case FAULT_KINDS:
+        WRONG("fault");
+    }
+}
+
+static void damage_end(struct world *world, const struct damage *damage)
+{
+    world_tell(world, "---- %s ends, node %u", fault_name(damage->kind), damage->node + 1);
+    switch (damage->kind) {
+    case FAULT_CRASH:
+    case FAULT_POWER:
+        cluster_restart(&world->cluster, damage->node);
+        break;
+    case FAULT_PAUSE:
+        sim_pause(host_of(world, damage->node), false);
+        break;
+    case FAULT_CUT:
+        sim_isolate(host_of(world, damage->node), false);
+        break;
+    case FAULT_CUT_SOME:
+        cut_some(world, damage->node, false);
+        break;
+    case FAULT_SLOW_NET:
+        slow_net(world, false);
+        break;
+    case FAULT_SLOW_DISK:
+        slow_disk(world, damage->node, false);
+        break;
+    case FAULT_RESET:
+    case FAULT_CLIENT:
+        break; /* was over at once */
+    case FAULT_KINDS:
+        WRONG("fault");
+    }
+}
+
+static enum fault_kind some_kind(struct world *world)
+{
+    uint32_t count = (uint32_t)__builtin_popcount(world->plan.faults);
+    uint32_t nth = world_below(world, count);
+    for (uint32_t i = 0; i < FAULT_KINDS; i++) {
+        if ((world->plan.faults & (1u << i)) && nth-- == 0)
+            return i;
+    }
+    WRONG("counted");
+}
+
+static uint64_t some_hold_ns(struct world *world)
+{
+    if (world_below(world, 12) == 0)
+        return world_between(world, LONG_MIN_NS, LONG_MAX_NS);
+    return world_between(world, 0, HOLD_MAX_NS);
+}
+
+/* A1: C - 1 victims, different nodes. */
+static uint32_t choose(struct world *world, struct damage damage[VICTIMS_MAX])
+{
+    uint32_t limit = MIN(world->plan.copies - 1, (uint32_t)VICTIMS_MAX);
+    uint32_t count = 1 + world_below(world, limit);
+    uint32_t first = world_below(world, world->plan.nodes);
+    for (uint32_t i = 0; i < count; i++)
+        damage[i] = (struct damage){some_kind(world), (first + i) % world->plan.nodes};
+    if (count == 2 && damage[0].kind == damage[1].kind && damage[0].kind == FAULT_SLOW_NET)
+        count = 1;
+    return count;
+}
+
+static void episode(struct world *world)
+{
+    struct damage damage[VICTIMS_MAX];
+    uint32_t count = choose(world, damage);
+    for (uint32_t i = 0; i < count; i++) {
+        damage_begin(world, &damage[i]);
+        world_hold(world, world_between(world, 0, STAGGER_MAX_NS));
+    }
+    world_hold(world, some_hold_ns(world));
+    for (uint32_t i = 0; i < count; i++) {
+        damage_end(world, &damage[i]);
+        world_hold(world, world_between(world, 0, STAGGER_MAX_NS));
+    }
+}
+
+void atlas_run(struct world *world)
+{
+    for (uint32_t i = 0; i < world->plan.episodes && world->plan.faults && !world->failed; i++) {
+        world_hold(world, world_between(world, 0, GAP_MAX_NS));
+        episode(world);
+        if (!world_wait_whole(world))
+            return;
+    }
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/* One seed, from an empty world to the verdict.
+ *
+ * Picture. Nodes are whole node processes, clients are hosts with libclaudefs, each on a simulated
+ * host of its own. The *director* (a fiber on one more host) leads through the run as one would
+ * read it: make what the loads need; let the clients work while atlas.c damages things; heal;
+ * wait until every copy is in sync; look at everything once more. Then, with the world standing
+ * still, the histories are judged and the disks are checked as `claudefs fsck` does.
+ *
+ * W1. The director's and the clients' hosts remember nothing that must survive on their own heaps:
+ *     histories are on the process's.
+ * W2. Choices of loads and damage come from world->random, not from the simulator's, so narrowing a
+ *     plan changes little else.
+ * W3. A node whose process has ended (fenced, or a start that failed) is started again after a
+ *     moment, as a service manager does. */
+#include "world.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+#define RUN_MAX_NS     (3600 * NS_PER_S)
+#define WHOLE_MAX_NS   (120 * NS_PER_S)
+#define WORK_MAX_NS    (600 * NS_PER_S)
+#define SETTLE_NS      (15 * NS_PER_S) /* sessions of dead clients end, orphans are deleted */
+#define TICK_NS        (20 * NS_PER_MS)
+#define RESTART_MAX_NS (200 * NS_PER_MS)
+
+static const struct load *const loads[LOAD_KINDS] = {[LOAD_NAMES] = &load_names};
+
+const struct client_cred world_root = {.checked = true};
+
+uint64_t world_now_ns(const struct world *world)
+{
+    return sim_now_ns(world->cluster.sim);
+}
+
+uint32_t world_below(struct world *world, uint32_t bound)
+{
+    return (uint32_t)random_below(&world->random, bound);
+}
+
+uint64_t world_between(struct world *world, uint64_t min, uint64_t max)
+{
+    return min + random_below(&world->random, max - min + 1);
+}
+
+void world_tell(struct world *world, const char *format, ...)
+{
+    if (!world->trace)
+        return;
+    va_list args;
+    printf("%12.6f ", (double)world_now_ns(world) / 1e9);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    printf("\n");
+}
+
+void world_fail(struct world *world, const char *format, ...)
+{
+    va_list args;
+    if (world->failed)
+        return;
+    world->failed = true;
+    world->stop = true;
+    printf("at %.6f s: ", (double)world_now_ns(world) / 1e9);
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    printf("\n");
+}
+
+static void log_line(void *context, enum log_level level, const char *line)
+{
+    struct world *world = context;
+    (void)level;
+    world_tell(world, "%s", line);
+}
+
+/* ---- nodes -------------------------------------------------------------------------------- */
+
+/* W3. */
+static void tend(struct world *world)
+{
+    for (uint32_t i = 0; i < world->cluster.node_count; i++) {
+        struct cluster_member *member = &world->cluster.members[i];
+        bool ended = member->fenced || (member->done && member->result < 0);
+        if (!sim_node_up(member->sim_node) || !ended)
+            continue;
+        world_tell(world, "node %u has ended (%s), starts again", member->id,
+                   error_name(member->fenced ? member->fenced : member->result));
+        cluster_crash(&world->cluster, i);
+        fiber_sleep(world_between(world, NS_PER_MS, RESTART_MAX_NS));
+        cluster_restart(&world->cluster, i);
+    }
+}
+
+void world_hold(struct world *world, uint64_t duration_ns)
+{
+    uint64_t end_ns = env_now_ns() + duration_ns;
+    while (env_now_ns() < end_ns && !world->failed) {
+        tend(world);
+        fiber_sleep_until(MIN(env_now_ns() + TICK_NS, end_ns));
+    }
+}
+
+static void print_unwhole(struct world *world)
+{
+    const struct map_view *view = map_client_view(world->map);
+    for (uint32_t i = 0; view && i < view->header->group_count; i++) {
+        const struct map_group *group = &view->groups[i];
+        if (group->primary == 0 || map_group_in_sync_count(group) < world->plan.copies)
+            printf("  group %u: primary %u, %u in sync, epoch %u\n", group->id, group->primary,
+                   map_group_in_sync_count(group), group->epoch);
+    }
+    for (uint32_t i = 0; view && i < world->cluster.node_count; i++)
+        printf("  node %u: map state %u, process %s\n", i + 1, view->nodes[i].state,
+               sim_node_up(world->cluster.members[i].sim_node) ? "up" : "down");
+}
+
+bool world_wait_whole(struct world *world)
+{
+    uint64_t begin_ns = env_now_ns();
+    while (!world->failed && !cluster_is_whole(&world->cluster, world->map)) {
+        if (env_now_ns() > begin_ns + WHOLE_MAX_NS) {
+            world_fail(world, "not all copies are in sync %.0f s after the last damage ended",
+                       (double)WHOLE_MAX_NS / 1e9);
+            print_unwhole(world);
+            return false;
+        }
+        tend(world);
+        fiber_sleep(TICK_NS);
+    }
+    world_tell(world, "whole after %.3f s", (double)(env_now_ns() - begin_ns) / 1e9);
+    return !world->failed;
+}
+
+/* ---- clients ------------------------------------------------------------------------------ */
+
+struct load_run {
+    struct world_client *client;
+    enum load_kind load;
+};
+
+static void load_fiber(void *arg)
+{
+    struct load_run *run = arg;
+    struct world_client *client = run->client;
+    struct world *world = client->world;
+    while (client->todo[run->load] > 0 && !world->stop) {
+        fiber_sleep(world_between(world, 0, world->plan.think_ns));
+        client->todo[run->load]--;
+        world->ops++;
+        loads[run->load]->step(client);
+    }
+    client->running--;
+}
+
+static void client_fiber(void *arg)
+{
+    struct world_client *client = arg;
+    struct map_client *map;
+    struct load_run runs[LOAD_KINDS];
+    client->client = cluster_client(&client->world->cluster, &map);
+    for (uint32_t i = 0; i < LOAD_KINDS; i++) {
+        if (client->todo[i] == 0)
+            continue;
+        runs[i] = (struct load_run){client, i};
+        client->running++;
+        fiber_spawn(loads[i]->name, load_fiber, &runs[i]);
+    }
+    while (client->running > 0)
+        fiber_sleep(TICK_NS);
+}
+
+void world_client_start(struct world_client *client)
+{
+    client->running = 0;
+    reactor_spawn(sim_node_reactor(client->host), "client", client_fiber, client);
+}
+
+static bool clients_done(const struct world *world)
+{
+    for (uint32_t i = 0; i < world->plan.clients; i++) {
+        const struct world_client *client = &world->clients[i];
+        if (client->running > 0)
+            return false;
+        for (uint32_t j = 0; j < LOAD_KINDS; j++) {
+            if (client->todo[j] > 0)
+                return false;
+        }
+    }
+    return true;
+}
+
+/* ---- the run ------------------------------------------------------------------------------ */
+
+static void each_load(struct world *world, bool finish)
+{
+    for (uint32_t i = 0; i < LOAD_KINDS && !world->failed; i++) {
+        if (world->plan.loads & (1u << i))
+            (finish ? loads[i]->finish : loads[i]->setup)(world);
+    }
+}
+
+static void wait_clients(struct world *world)
+{
+    uint64_t end_ns = env_now_ns() + WORK_MAX_NS;
+    while (!world->failed && !clients_done(world)) {
+        if (env_now_ns() > end_ns) {
+            world_fail(world, "clients have not finished %.0f s after the last damage ended",
+                       (double)WORK_MAX_NS / 1e9);
+            return;
+        }
+        world_hold(world, TICK_NS);
+    }
+}
+
+static void director_fiber(void *arg)
+{
+    struct world *world = arg;
+    world->client = cluster_client(&world->cluster, &world->map);
+    if (world_wait_whole(world))
+        each_load(world, false);
+    for (uint32_t i = 0; i < world->plan.clients && !world->failed; i++)
+        world_client_start(&world->clients[i]);
+    if (!world->failed)
+        atlas_run(world);
+    wait_clients(world);
+    if (!world->failed && world_wait_whole(world))
+        each_load(world, true);
+    if (!world->failed) {
+        client_flush_all(world->client);
+        world_hold(world, SETTLE_NS);
+        (void)world_wait_whole(world);
+    }
+    world->done = true;
+}
+
+static bool is_over(void *context)
+{
+    const struct world *world = context;
+    return world->done || world->failed;
+}
+
+static void make(struct world *world)
+{
+    const struct plan *plan = &world->plan;
+    char ip[32];
+    cluster_start(&world->cluster, plan->seed, plan->nodes, plan->copies);
+    world->director = sim_node_new(world->cluster.sim, "10.0.2.1");
+    for (uint32_t i = 0; i < plan->clients; i++) {
+        struct world_client *client = &world->clients[i];
+        (void)snprintf(ip, sizeof ip, "10.0.3.%u", i + 1);
+        *client = (struct world_client){.world = world, .index = i};
+        client->host = sim_node_new(world->cluster.sim, ip);
+        for (uint32_t j = 0; j < LOAD_KINDS; j++)
+            client->todo[j] = plan->loads & (1u << j) ? plan->ops : 0;
+    }
+}
+
+static void judge(struct world *world, struct world_result *result)
+{
+    struct fsck_counts counts = {0};
+    for (uint32_t i = 0; i < LOAD_KINDS; i++) {
+        if (world->plan.loads & (1u << i))
+            result->undecided += loads[i]->check(world);
+    }
+    uint32_t wrong = world->failed ? 0 : cluster_fsck(&world->cluster, true, &counts);
+    if (wrong)
+        world_fail(world, "the disks have %u faults", wrong);
+}
+
+void world_run(const struct plan *plan, bool trace, struct world_result *ret_result)
+{
+    struct world *world = calloc(1, sizeof *world);
+    struct world_result result = {0};
+    world->plan = *plan;
+    world->trace = trace;
+    random_init(&world->random, hash_u64(plan->seed + 1));
+    log_set_level(trace ? LOG_DEBUG : LOG_ERROR);
+    log_set_sink(log_line, world);
+    make(world);
+    reactor_spawn(sim_node_reactor(world->director), "director", director_fiber, world);
+    (void)sim_run_until(world->cluster.sim, is_over, world, world_now_ns(world) + RUN_MAX_NS);
+    if (!world->done && !world->failed)
+        world_fail(world, "the run has not ended within %.0f s", (double)RUN_MAX_NS / 1e9);
+    judge(world, &result);
+    result.failed = world->failed;
+    result.hash = sim_trace_hash(world->cluster.sim);
+    result.virtual_ns = world_now_ns(world) - NS_PER_S;
+    result.ops = world->ops;
+    names_fini(&world->names);
+    cluster_free(&world->cluster);
+    free(world);
+    *ret_result = result;
+}

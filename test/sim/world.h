@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef CFS_TEST_SIM_WORLD_H
+#define CFS_TEST_SIM_WORLD_H
+
+/* One seed's world: a cluster, clients that work on it, damage, and what is remembered to judge it
+ * by. */
+
+#include "base/random.h"
+#include "cluster_fsck.h"
+#include "names.h"
+#include "plan.h"
+
+struct world;
+
+struct world_client {
+    struct world *world;
+    struct sim_node *host;
+    uint32_t index;
+    struct client *client;     /* on the host's heap */
+    uint32_t todo[LOAD_KINDS]; /* operations left; survive a crash of the host */
+    uint32_t running;          /* fibers */
+};
+
+struct world {
+    struct plan plan;
+    struct random random; /* the choices of loads and atlas */
+    struct cluster cluster;
+    struct sim_node *director; /* its host; never damaged */
+    struct client *client;     /* the director's */
+    struct map_client *map;
+    struct world_client clients[PLAN_CLIENTS_MAX];
+    struct names_history names;
+    uint64_t ops; /* by all clients */
+    bool stop;    /* clients start nothing new */
+    bool done;
+    bool failed;
+    bool trace;
+};
+
+struct world_result {
+    bool failed;
+    uint64_t hash;
+    uint64_t virtual_ns;
+    uint64_t ops;
+    uint32_t undecided; /* histories too hard to judge */
+};
+
+/* Run a plan from the start to the verdict; what is wrong is printed. */
+void world_run(const struct plan *plan, bool trace, struct world_result *ret_result);
+
+/* The run has failed: print why; the first time counts. */
+void world_fail(struct world *world, const char *format, ...) printf_like(2, 3);
+/* A line of the trace, if there is one. */
+void world_tell(struct world *world, const char *format, ...) printf_like(2, 3);
+
+uint64_t world_now_ns(const struct world *world);
+/* A number below bound, from the world's own sequence. */
+uint32_t world_below(struct world *world, uint32_t bound);
+uint64_t world_between(struct world *world, uint64_t min, uint64_t max);
+
+extern const struct client_cred world_root;
+
+/* Start a client's fibers on its (living) host. */
+void world_client_start(struct world_client *client);
+
+/* Wait until all copies are in sync on living nodes; restarts nodes whose process has ended. False
+ * if it takes longer than plan's bound: then the run has failed. */
+may_yield bool world_wait_whole(struct world *world);
+/* Sleep, restarting nodes whose process has ended. */
+may_yield void world_hold(struct world *world, uint64_t duration_ns);
+
+/* ---- loads (load_*.c) -------------------------------------------------------------------- */
+
+struct load {
+    const char *name;
+    may_yield void (*setup)(struct world *world);        /* by the director, before clients start */
+    may_yield void (*step)(struct world_client *client); /* one operation */
+    may_yield void (*finish)(struct world *world); /* by the director, after the last one: look */
+    uint32_t (*check)(struct world *world);        /* outside fibers; histories undecided */
+};
+extern const struct load load_names;
+
+/* ---- damage (atlas.c) -------------------------------------------------------------------- */
+
+/* All episodes of the plan; at the end nothing is damaged any more. In the director's fiber. */
+may_yield void atlas_run(struct world *world);
+
+#endif
