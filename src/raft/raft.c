@@ -379,6 +379,27 @@ const struct wire_raft_config *raft_config(const struct raft *raft)
     return &raft->config;
 }
 
+bool raft_config_settled(const struct raft *raft)
+{
+    return raft->config.old_count == 0 && raft->config_index <= raft->commit_index;
+}
+
+uint64_t raft_match(const struct raft *raft, uint32_t node)
+{
+    if (raft->role != RAFT_LEADER)
+        return 0;
+    for (uint32_t i = 0; i < raft->peer_count; i++) {
+        if (raft->peers[i].node == node)
+            return raft->peers[i].match;
+    }
+    return node == raft->options.node ? raft->log.last_index : 0;
+}
+
+uint64_t raft_round(const struct raft *raft)
+{
+    return raft->round;
+}
+
 bool raft_leader_ready(const struct raft *raft)
 {
     return raft->role == RAFT_LEADER && raft->commit_index >= raft->term_start_index;

@@ -182,6 +182,12 @@ uint64_t raft_snapshot_index(const struct raft *raft);
 uint64_t raft_snapshot_term(const struct raft *raft);
 const struct wire_raft_config *raft_snapshot_config(const struct raft *raft);
 const struct wire_raft_config *raft_config(const struct raft *raft);
+/* Is the newest configuration committed, and not a joint one? */
+bool raft_config_settled(const struct raft *raft);
+/* Leader: how far the member's log is known to equal ours; 0: unknown, or no member. */
+uint64_t raft_match(const struct raft *raft, uint32_t node);
+/* Number of the newest heartbeat round: reads asked for between two rounds share an answer. */
+uint64_t raft_round(const struct raft *raft);
 /* Leader that has committed an entry of its own term: what it knows is all that was committed. */
 bool raft_leader_ready(const struct raft *raft);
 /* The entry at index, snapshot_index < index <= last_index. */

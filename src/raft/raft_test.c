@@ -297,6 +297,38 @@ static void test_figure_8(void **state)
     raft_free(script.raft);
 }
 
+/* The leader that committed the joint configuration {2} / {1, 2} died before it could append the
+ * final one, and all that is left of it is a snapshot. The next leader goes on with it. */
+static void test_joint_left_behind(void **state)
+{
+    (void)state;
+    struct raft_options options = {
+        .node = 1,
+        .seed = 1,
+        .election_min_ns = 600 * NS_PER_MS,
+        .election_max_ns = 1200 * NS_PER_MS,
+        .heartbeat_ns = 150 * NS_PER_MS,
+        .gone_stagger_ns = 50 * NS_PER_MS,
+        .config = {.voter_count = 2, .voters = {1, 2}},
+    };
+    struct wire_raft_config joint = {
+        .voter_count = 2, .voters = {1, 2}, .old_count = 1, .voters_old = {2}};
+    struct script script = {.raft = raft_new(&options), .now_ns = NS_PER_S};
+    raft_restore_state(script.raft, 1, 0);
+    raft_restore_snapshot(script.raft, 7, 1, &joint);
+    raft_start(script.raft, script.now_ns);
+    script.now_ns = raft_deadline_ns(script.raft);
+    script_event(&script, (struct raft_event){.type = RAFT_EVENT_TICK});
+    script_reply(&script, RAFT_PRE_VOTE_REPLY, 2, 2, 0);
+    script_reply(&script, RAFT_VOTE_REPLY, 2, 2, 0);
+    assert_int_equal(raft_role(script.raft), RAFT_LEADER);
+    script_reply(&script, RAFT_APPEND_REPLY, 2, 2, 8);
+    assert_int_equal(raft_commit_index(script.raft), 8);
+    assert_int_equal(raft_config(script.raft)->old_count, 0);
+    assert_int_equal(raft_last_index(script.raft), 9);
+    raft_free(script.raft);
+}
+
 /* Thesis 4.2.2: S1 holds the only surviving copy of an uncommitted configuration {2}. It is no
  * voter by it, but must still lead until that is committed, without a vote of its own. */
 static void test_removed_still_needed(void **state)
@@ -423,6 +455,7 @@ int main(void)
         cmocka_unit_test(test_leader_killed),
         cmocka_unit_test(test_cut_off),
         cmocka_unit_test(test_figure_8),
+        cmocka_unit_test(test_joint_left_behind),
         cmocka_unit_test(test_removed_still_needed),
         cmocka_unit_test(test_transfer),
         cmocka_unit_test(test_slow_disks),

@@ -126,7 +126,9 @@ void raft_commit_to(struct raft *raft, uint64_t index)
     uint64_t before = raft->commit_index;
     raft->commit_index = index;
     bool config_news = raft->config_index > before && raft->config_index <= index;
-    if (raft->role == RAFT_LEADER && config_news)
+    /* A former leader may have committed C_old,new and died before it could go on. */
+    bool joint_left = raft->config.old_count > 0 && raft->config_index <= index;
+    if (raft->role == RAFT_LEADER && (config_news || joint_left))
         config_committed(raft);
 }
 
