@@ -171,7 +171,8 @@ static void gather_nodes(struct gathering *gathering, const struct map_view *map
         struct status_node *node = &view->nodes[view->node_count++];
         struct slice tail;
         struct rpc_call *call = &questions[i].call;
-        *node = (struct status_node){.id = map->nodes[i].id, .voter = map->nodes[i].voter};
+        *node = (struct status_node){.id = map->nodes[i].id,
+                                     .voter = map->nodes[i].voter == MAP_VOTER_FULL};
         memcpy(node->name, map->nodes[i].name, sizeof node->name - 1);
         net_addr_print(&questions[i].addr, node->addr);
         node->answered = questions[i].result >= 0 &&

@@ -9,9 +9,18 @@
 
 enum {
     NODE_TABLE_CONFIG = 0x02,
+    NODE_TABLE_SEEDS = 0x03, /* one local row: struct disk_node_seed[], members of the map group */
     DISK_NODE_CONFIG_VERSION = 2,
     DISK_NODE_CONFIG_NODES_MAX = 32, /* first nodes; others join later through the map */
+    DISK_NODE_SEEDS_MAX = 8,
 };
+
+struct disk_node_seed {
+    uint8_t ip[16]; /* struct net_addr */
+    uint16_t port;
+    uint16_t zero[3];
+};
+FORMAT_SIZE(struct disk_node_seed, 24);
 
 struct disk_node_config {
     uint32_t version;

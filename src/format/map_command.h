@@ -20,6 +20,8 @@ enum map_command_type {
     MAP_COMMAND_NODE_FORGET = 11, /* node: nothing names it any more */
     MAP_COMMAND_MOVE = 12,        /* tail: count struct map_command_move */
     MAP_COMMAND_LEAD = 13,        /* tail: count struct map_command_elect: other primaries */
+    MAP_COMMAND_VOTERS = 14, /* tail: count node ids: op members of the map group, then those that
+                                shall get ready to be; all others are neither */
 };
 
 /* What NODE_DOWN speaks of. */

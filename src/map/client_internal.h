@@ -41,6 +41,8 @@ may_yield void map_client_wait_leader(struct map_client *client, uint64_t deadli
 /* The leader did not answer as one. */
 void map_client_leader_failed(struct map_client *client, const struct net_addr *addr);
 
+/* Answer a MAP_GET from what this client follows. */
+may_yield void map_client_serve_get(struct map_client *client, struct rpc_request *request);
 /* One call to the leader. 0, the leader's answer, or -ERR_NOT_LEADER: nobody answered as one. */
 may_yield int map_client_call_leader(struct map_client *client, struct rpc_call *call);
 

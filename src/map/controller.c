@@ -378,7 +378,7 @@ static bool act(struct map_server *server, uint64_t *ret_deadline_ns)
         return act_init(server);
     return act_nodes(server, ret_deadline_ns) || act_resolve(server) ||
            act_elect(server, ret_deadline_ns) || act_plan(server, ret_deadline_ns) ||
-           act_forget(server);
+           controller_voters(server, ret_deadline_ns) || act_forget(server);
 }
 
 /* A new leader asks at every address: who refuses need not be waited for. */

@@ -198,6 +198,8 @@ static int apply_ids(struct map_draft *draft, const struct map_command *command,
         return machine_group_change(draft, command);
     case MAP_COMMAND_NODE_INTENT:
         return machine_node_intent(draft, command);
+    case MAP_COMMAND_VOTERS:
+        return machine_voters(draft, &list, command->op);
     default:
         return -EINVAL;
     }

@@ -210,3 +210,21 @@ int machine_node_forget(const struct map_view *view, uint32_t node, struct map_d
     assert(!map_view_node(ret_draft->view, node));
     return 0;
 }
+
+/* What the map says of the map group; Raft's configuration is what counts. */
+int machine_voters(struct map_draft *draft, const struct map_ids *ids, uint32_t full_count)
+{
+    bool changed = false;
+    if (full_count == 0 || full_count > ids->count)
+        return -EINVAL;
+    for (uint32_t i = 0; i < draft->header->node_count; i++) {
+        uint16_t voter = MAP_VOTER_NONE;
+        for (uint32_t j = 0; j < ids->count; j++) {
+            if (ids->ids[j] == draft->nodes[i].id)
+                voter = j < full_count ? MAP_VOTER_FULL : MAP_VOTER_LEARNER;
+        }
+        changed |= draft->nodes[i].voter != voter;
+        draft->nodes[i].voter = voter;
+    }
+    return changed ? 0 : -ERR_CAS_FAILED;
+}

@@ -37,7 +37,7 @@ void map_node_addr(const struct map_node *node, struct net_addr *ret_addr);
 const struct map_group *map_view_of_ino(const struct map_view *view, uint64_t ino);
 const struct map_group *map_view_of_object(const struct map_view *view, uint64_t ino,
                                            uint32_t index);
-/* Is the node to go, and does nothing depend on it any more? */
+/* Is the node (its whole host) to go, and does nothing depend on it any more? */
 bool map_node_is_drained(const struct map_view *view, uint32_t node);
 uint32_t map_group_in_sync_count(const struct map_group *group);
 /* State of node in group, or 0 if it is no member. */
@@ -129,11 +129,18 @@ struct map_server_options {
     uint32_t data_groups;
 };
 
-/* Start this node's member of the map group; registers its RPCs. The Raft state lives in store
- * (group 0). On first start, voters are the nodes with voter = 1. */
+/* Start this node's member of the map group, as one that takes part; registers its RPCs. The Raft
+ * state lives in store (group 0). On first start, voters are the nodes with MAP_VOTER_FULL. */
 may_yield must_check int map_server_start(struct rpc *rpc, struct store *store,
                                           const struct map_server_options *options,
                                           struct map_server **ret_server);
+/* Has this store been of a member of the map group before? */
+may_yield must_check bool map_server_is_stored(struct store *store);
+/* What the newest map says of this node (MAP_VOTER_NONE or not): a member takes part, and is told
+ * of lost peers (rpc_on_peer_lost); others only answer. */
+void map_server_set_member(struct map_server *server, bool member);
+/* Another source of maps, for a server that is no member. Outlives the server. */
+void map_server_follow(struct map_server *server, struct map_client *client);
 bool map_server_is_leader(const struct map_server *server);
 
 /* What a member of the map group has stored, for those who look at the store of a stopped node. Of

@@ -37,6 +37,12 @@ int map_client_change_node(struct map_client *client, uint32_t node, enum map_no
 bool map_node_is_drained(const struct map_view *view, uint32_t node)
 {
     const struct map_node *found = map_view_node(view, node);
-    return found && found->intent != MAP_NODE_KEEP && found->voter == MAP_VOTER_NONE &&
-           !machine_is_named(view, node);
+    for (uint32_t i = 0; found && i < view->header->node_count; i++) {
+        const struct map_node *target = &view->nodes[i];
+        if (target->host == found->host &&
+            (target->intent == MAP_NODE_KEEP || target->voter != MAP_VOTER_NONE ||
+             machine_is_named(view, target->id)))
+            return false;
+    }
+    return found != NULL;
 }

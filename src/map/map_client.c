@@ -88,14 +88,14 @@ static struct net_addr candidate_next(struct map_client *client)
     uint32_t voters = 0;
     uint32_t nodes = client->view ? client->view->header->node_count : 0;
     for (uint32_t i = 0; i < nodes; i++)
-        voters += client->view->nodes[i].voter;
+        voters += client->view->nodes[i].voter == MAP_VOTER_FULL;
     uint32_t at = client->next_candidate++ % (client->seed_count + voters);
     if (at < client->seed_count)
         return client->seeds[at];
     at -= client->seed_count;
     struct net_addr addr = client->seeds[0];
     for (uint32_t i = 0; i < nodes; i++) {
-        if (client->view->nodes[i].voter && at-- == 0) {
+        if (client->view->nodes[i].voter == MAP_VOTER_FULL && at-- == 0) {
             map_node_addr(&client->view->nodes[i], &addr);
             break;
         }

@@ -78,6 +78,8 @@ must_check int machine_move(struct map_draft *draft, const struct map_command_mo
 must_check int machine_lead(struct map_draft *draft, const struct map_command_elect *rows,
                             uint32_t count);
 must_check int machine_node_intent(struct map_draft *draft, const struct map_command *command);
+must_check int machine_voters(struct map_draft *draft, const struct map_ids *ids,
+                              uint32_t full_count);
 /* These two make a map of another size, and so a draft of their own. */
 must_check int machine_node_add(const struct map_view *view, const struct map_node *wanted,
                                 struct map_draft *ret_draft);

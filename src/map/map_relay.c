@@ -9,9 +9,8 @@
 
 #define RELAY_WAIT_MAX_NS (30 * NS_PER_S)
 
-static void serve_map_get(void *service, struct rpc_request *request)
+void map_client_serve_get(struct map_client *client, struct rpc_request *request)
 {
-    struct map_client *client = service;
     const struct wire_map_get_req *body = request->body;
     uint64_t wait_ns = MIN(body->wait_ms * NS_PER_MS, RELAY_WAIT_MAX_NS);
     uint64_t deadline = env_now_ns() + wait_ns;
@@ -29,6 +28,11 @@ static void serve_map_get(void *service, struct rpc_request *request)
     }
     rpc_reply(request, 0, &reply, slice_of(NULL, 0), payload);
     buf_put(payload.buf);
+}
+
+static void serve_map_get(void *service, struct rpc_request *request)
+{
+    map_client_serve_get(service, request);
 }
 
 void map_client_relay(struct map_client *client)

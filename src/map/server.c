@@ -67,6 +67,9 @@ bool map_server_is_leader(const struct map_server *server)
 bool server_addr(const struct map_server *server, uint32_t node, struct net_addr *ret_addr)
 {
     const struct map_node *found = server->view ? map_view_node(server->view, node) : NULL;
+    const struct map_view *followed = server->client ? map_client_view(server->client) : NULL;
+    if (!found && followed) /* a newcomer has no map of its own yet */
+        found = map_view_node(followed, node);
     for (uint32_t i = 0; !found && i < server->options.node_count; i++) {
         if (server->nodes[i].id == node)
             found = &server->nodes[i];
@@ -112,6 +115,8 @@ static void apply_committed(struct map_server *server)
         struct raft_entry entry;
         raft_entry(server->raft, ++server->applied, &entry);
         int result = 0;
+        if (entry.type == RAFT_ENTRY_CONFIG)
+            controller_poke(server);
         if (entry.type == RAFT_ENTRY_DATA) {
             struct map_view *next = NULL;
             result = map_apply(server->view, entry.data, &next);
@@ -218,6 +223,30 @@ static void step_once(struct map_server *server, struct raft_event *event)
     server->stepping = false;
 }
 
+/* Who is no member keeps quiet: it answers, but its time-outs mean nothing. */
+static void tick_later(struct map_server *server)
+{
+    if (server->member)
+        timer_arm(&server->timer, raft_deadline_ns(server->raft));
+    else
+        timer_cancel(&server->timer);
+}
+
+void map_server_set_member(struct map_server *server, bool member)
+{
+    server->member = member;
+    if (server->failed)
+        return;
+    if (member)
+        rpc_on_peer_lost(server->rpc, contact_peer_lost, server);
+    tick_later(server);
+}
+
+void map_server_follow(struct map_server *server, struct map_client *client)
+{
+    server->client = client;
+}
+
 void server_step(struct map_server *server, struct raft_event *event)
 {
     if (server->failed)
@@ -234,7 +263,7 @@ void server_step(struct map_server *server, struct raft_event *event)
         server->update->result = result;
         server->update->index = index;
     }
-    timer_arm(&server->timer, raft_deadline_ns(server->raft));
+    tick_later(server);
 }
 
 static void timer_fired(struct timer *timer)
@@ -293,7 +322,7 @@ static void initial_config(const struct map_server *server, struct wire_raft_con
 {
     struct wire_raft_config config = {0};
     for (uint32_t i = 0; i < server->options.node_count; i++) {
-        if (server->nodes[i].voter && config.voter_count < RAFT_VOTERS_MAX)
+        if (server->nodes[i].voter == MAP_VOTER_FULL && config.voter_count < RAFT_VOTERS_MAX)
             config.voters[config.voter_count++] = server->nodes[i].id;
     }
     *ret_config = config;
@@ -339,9 +368,8 @@ int map_server_start(struct rpc *rpc, struct store *store, const struct map_serv
         return result;
     server->history_from_version = server->view ? server->view->header->version : 0;
     raft_start(server->raft, env_now_ns());
-    timer_arm(&server->timer, raft_deadline_ns(server->raft));
+    map_server_set_member(server, true);
     server_register(server);
-    rpc_on_peer_lost(rpc, contact_peer_lost, server);
     fiber_spawn("map-persist", server_persist_fiber, server);
     fiber_spawn("map-controller", controller_fiber, server);
     *ret_server = server;

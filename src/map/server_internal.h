@@ -53,6 +53,8 @@ struct seen_client {
 struct map_server {
     struct rpc *rpc;
     struct store *store;
+    struct map_client *client; /* follows the map too; NULL: none */
+    bool member;               /* by the newest map: else time-outs mean nothing here */
     struct map_server_options options;
     struct map_node nodes[MAP_COMMAND_INIT_NODES_MAX]; /* options.nodes */
     struct map_header settings;                        /* options.header */
@@ -152,6 +154,10 @@ void controller_map_changed(struct map_server *server, const struct map_view *be
 bool controller_drop_is_safe(const struct map_server *server, uint32_t group, uint32_t node);
 /* When the leader may declare the node dead for its silence. */
 uint64_t controller_expiry_ns(const struct map_server *server, const struct map_node *node);
+
+/* controller_voters.c: the next step towards the wanted members of the map group. True: the map has
+ * changed. */
+may_yield bool controller_voters(struct map_server *server, uint64_t *ret_deadline_ns);
 
 /* controller_elect.c: rows of groups that can have a primary now; *ret_deadline_ns is lowered to
  * when to look again. Returns the count (<= MAP_COMMAND_ELECTS_MAX). */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "map/server_internal.h"
 
+#include "map/client_internal.h"
+
 #include "base/errors.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -73,12 +75,25 @@ static struct buf_slice view_payload(struct map_server *server)
     return (struct buf_slice){.buf = server->view_buf, .bytes = server->view->bytes};
 }
 
+/* Is what the client follows newer than what the group has told us? */
+static bool follows_better(const struct map_server *server)
+{
+    const struct map_view *followed = server->client ? map_client_view(server->client) : NULL;
+    if (!followed || !server->view)
+        return followed != NULL;
+    return !server->member || followed->header->version > server->view->header->version;
+}
+
 static void handle_map_get(void *service, struct rpc_request *request)
 {
     struct map_server *server = service;
     const struct wire_map_get_req *body = request->body;
     uint64_t wait_ns = MIN(body->wait_ms * NS_PER_MS, POLL_WAIT_MAX_NS);
     uint64_t deadline = env_now_ns() + wait_ns;
+    if (follows_better(server)) {
+        map_client_serve_get(server->client, request);
+        return;
+    }
     note_client(server, request, false);
     while (!server->view || server->view->header->version <= body->version) {
         if (env_now_ns() >= deadline)
@@ -267,6 +282,7 @@ static void handle_group_change(void *service, struct rpc_request *request)
 void server_register(struct map_server *server)
 {
     rpc_register(server->rpc, RPC_RAFT, server_handle_raft, server);
+    rpc_unregister(server->rpc, RPC_MAP_GET); /* of the relay, if the node was no member before */
     rpc_register(server->rpc, RPC_MAP_GET, handle_map_get, server);
     rpc_register(server->rpc, RPC_NODE_BEAT, handle_node_beat, server);
     rpc_register(server->rpc, RPC_NODE_SUSPECT, handle_node_suspect, server);

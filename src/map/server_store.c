@@ -269,3 +269,10 @@ int server_load(struct map_server *server)
     server->stored_last = raft_last_index(server->raft);
     return 0;
 }
+
+bool map_server_is_stored(struct store *store)
+{
+    struct row_key key;
+    struct disk_raft_state state;
+    return store_get(store, row_key(&key, ROW_STATE, 0, 0), &state, sizeof state) >= 0;
+}

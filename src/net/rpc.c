@@ -58,6 +58,11 @@ void rpc_register(struct rpc *rpc, enum rpc_type type, rpc_handler_fn handler, v
     rpc->handlers[type] = (struct rpc_handler){handler, service};
 }
 
+void rpc_unregister(struct rpc *rpc, enum rpc_type type)
+{
+    rpc->handlers[type] = (struct rpc_handler){0};
+}
+
 void rpc_on_peer_lost(struct rpc *rpc, rpc_peer_lost_fn fn, void *context)
 {
     rpc->peer_lost = fn;

@@ -104,6 +104,8 @@ void rpc_reply_status(struct rpc_request *request, int status);
  * in a fiber of their own, INLINE types on the reactor, in arrival order per connection. */
 typedef void (*rpc_handler_fn)(void *service, struct rpc_request *request);
 void rpc_register(struct rpc *rpc, enum rpc_type type, rpc_handler_fn handler, void *service);
+/* So that another handler can take its place. */
+void rpc_unregister(struct rpc *rpc, enum rpc_type type);
 /* Serve at addr. Errors as net_listen. */
 must_check int rpc_listen(struct rpc *rpc, const struct net_addr *addr);
 

@@ -132,11 +132,48 @@ static void fence_fiber(void *arg)
 
 /* ---- glue ----------------------------------------------------------------------------------- */
 
+static int start_map_server(struct node *node)
+{
+    const struct map_server_options options = {
+        .node = node->config.node,
+        .header = &node->config.header,
+        .nodes = node->nodes,
+        .node_count = node->config.node_count,
+        .meta_groups = node->config.meta_groups,
+        .data_groups = node->config.data_groups,
+    };
+    return map_server_start(node->rpc, node->store, &options, &node->map_server);
+}
+
+/* The map group takes us in, or lets us go. */
+static void map_group_changed(struct node *node, const struct map_node *self)
+{
+    bool member = self->voter != MAP_VOTER_NONE;
+    if (member && !node->map_server) {
+        int result = start_map_server(node);
+        if (result < 0) {
+            log_error("map-server", "node=%u error=%s effect=\"takes no part in the map group\"",
+                      node->config.node, error_name(result));
+            return;
+        }
+        map_server_follow(node->map_server, node->map);
+    } else if (node->map_server && member != node->is_member) {
+        map_server_set_member(node->map_server, member);
+    }
+    if (!member && node->is_member)
+        rpc_on_peer_lost(node->rpc, peer_lost, node);
+    node->is_member = member;
+}
+
 static void map_changed(void *context, struct map_view *view)
 {
     struct node *node = context;
     rpc_set_map_version(node->rpc, view->header->version);
     group_host_map_changed(node->host, view);
+    const struct map_node *self = map_view_node(view, node->config.node);
+    if (self)
+        map_group_changed(node, self);
+    node_seeds_save(node, view);
 }
 
 static void session_closed(void *context, uint64_t session)
@@ -242,24 +279,18 @@ static int open_storage(struct node *node, bool read_only)
 
 static int join_map(struct node *node, const struct map_node *self)
 {
-    if (self->voter) {
-        const struct map_server_options options = {
-            .node = node->config.node,
-            .header = &node->config.header,
-            .nodes = node->nodes,
-            .node_count = node->config.node_count,
-            .meta_groups = node->config.meta_groups,
-            .data_groups = node->config.data_groups,
-        };
-        int result = map_server_start(node->rpc, node->store, &options, &node->map_server);
+    node->is_member = self->voter == MAP_VOTER_FULL || map_server_is_stored(node->store);
+    if (node->is_member) {
+        int result = start_map_server(node);
         if (result < 0)
             return result;
     }
-    struct net_addr seeds[DISK_NODE_CONFIG_NODES_MAX];
-    for (uint32_t i = 0; i < node->config.node_count; i++)
-        map_node_addr(&node->nodes[i], &seeds[i]);
-    node->map = map_client_start(node->rpc, seeds, node->config.node_count, map_changed, node);
-    if (!self->voter)
+    struct net_addr seeds[NODE_SEEDS_MAX];
+    uint32_t seed_count = node_seeds_load(node, seeds);
+    node->map = map_client_start(node->rpc, seeds, seed_count, map_changed, node);
+    if (node->is_member)
+        map_server_follow(node->map_server, node->map);
+    else
         map_client_relay(node->map);
     node->lease = map_lease_start(node->rpc, node->map, node->config.node, &lease_ops, node);
     group_host_start(node->host, node->map, node->lease);
@@ -288,8 +319,7 @@ static int start_steps(struct node *node)
     const struct map_node *self = own_entry(node);
     if (!self)
         return -ERR_CORRUPT_DISK;
-    if (!self->voter) /* a member of the map group looks after its peers itself (map/contact.c) */
-        rpc_on_peer_lost(node->rpc, peer_lost, node);
+    rpc_on_peer_lost(node->rpc, peer_lost, node); /* members of the map group: map/contact.c */
     rpc_on_session_closed(node->rpc, session_closed, node);
     result = join_map(node, self);
     if (result < 0)

@@ -24,6 +24,7 @@ struct run {
     bool add_next;
     uint32_t crash_next; /* 1 + index */
     uint32_t restart_next;
+    bool crash_all_next;
     /* the worker */
     uint32_t made;
     uint64_t rounds;
@@ -171,7 +172,7 @@ static void rest(struct run *run, struct map_client *map, const char *phase)
 /* Wait until main has done what was asked for. */
 static void wait_main(struct run *run)
 {
-    while (run->add_next || run->crash_next || run->restart_next)
+    while (run->add_next || run->crash_next || run->restart_next || run->crash_all_next)
         fiber_sleep(NS_PER_MS);
 }
 
@@ -201,7 +202,8 @@ static void take_out(struct run *run, struct map_client *map, uint32_t index)
     uint64_t end_ns = env_now_ns() + REST_S * NS_PER_S;
     run->phase = "removed";
     int result;
-    while ((result = cluster_remove(&run->cluster, map, index)) == -EBUSY && env_now_ns() < end_ns)
+    while ((result = cluster_remove(&run->cluster, map, index)) == -EBUSY ||
+           result == -ERR_NO_QUORUM)
         fiber_sleep(100 * NS_PER_MS); /* it died just now, and the map does not know yet */
     CHECK(result);
     while (!run->failed && !cluster_is_removed(&run->cluster, map, index) && env_now_ns() < end_ns)
@@ -223,34 +225,59 @@ static void operator(void *arg)
     struct run *run = arg;
     struct map_client *map;
     struct client *client = cluster_client(&run->cluster, &map);
-    (void)client;
     rest(run, map, "formed");
     uint32_t fourth = add(run, map);
+    uint32_t first = (uint32_t)(run->seed % 3);
+    drain(run, map, first); /* one of the first three: a member of the map group */
+    take_out(run, map, first);
     uint32_t fifth = add(run, map);
-    drain(run, map, fourth);
-    take_out(run, map, fourth);
     crash(run, fifth); /* away for a while: comes back empty-handed, and gets its share again */
     fiber_sleep(45 * NS_PER_S);
     run->restart_next = 1 + fifth;
     wait_main(run);
     rest(run, map, "returned");
-    crash(run, fifth); /* for good, and said so at once */
-    take_out(run, map, fifth);
+    uint32_t second = (first + 1) % 3;
+    crash(run, second); /* for good, and said so at once */
+    take_out(run, map, second);
     (void)add(run, map);
+    drain(run, map, fourth);
     run->stop = true;
     while (!run->stopped)
         fiber_sleep(10 * NS_PER_MS);
+    fiber_sleep(NS_PER_S); /* all is on the media by then */
+    run->crash_all_next = true;
+    wait_main(run);
+    rest(run, map, "cold");
+    for (uint32_t i = 0; i < run->made && !run->failed; i++)
+        check_file(run, client, i);
     run->done = true;
 }
 
 static bool wants_something(void *context)
 {
     struct run *run = context;
-    return run->done || run->failed || run->crash_next || run->restart_next || run->add_next;
+    return run->done || run->failed || run->crash_next || run->restart_next || run->add_next ||
+           run->crash_all_next;
+}
+
+/* Who is started again finds the cluster, though the first nodes may all be gone. */
+static void crash_all(struct run *run)
+{
+    for (uint32_t i = 0; i < run->cluster.node_count; i++) {
+        if (!run->cluster.members[i].removed)
+            cluster_crash(&run->cluster, i);
+    }
+    for (uint32_t i = 0; i < run->cluster.node_count; i++) {
+        if (!run->cluster.members[i].removed)
+            cluster_restart(&run->cluster, i);
+    }
 }
 
 static void do_what_is_wanted(struct run *run)
 {
+    if (run->crash_all_next)
+        crash_all(run);
+    run->crash_all_next = false;
     if (run->crash_next)
         cluster_crash(&run->cluster, run->crash_next - 1);
     if (run->restart_next)
