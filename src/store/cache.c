@@ -7,6 +7,8 @@
  * C1  A pinned or loading node is never evicted; a pin ends in the same call that took it, or with
  *     the iterator that holds it, so pins are few.
  * C2  count <= count_max, except by pinned nodes.
+ * C3  A merge reads every node that it replaces. These are the first to go, or each merge would
+ *     flush from the cache what readers use.
  *
  * Every node (and the segment table) is stored twice. copies_read takes the first good copy, and
  * writes it over the bad one: a bit that flips is repaired when it is next read.
@@ -17,6 +19,8 @@
 #include "base/log.h"
 #include "base/hash.h"
 
+enum { SLAB_NODES = 16 };
+
 void cache_init(struct store *store, uint64_t bytes)
 {
     struct cache *cache = &store->cache;
@@ -24,22 +28,32 @@ void cache_init(struct store *store, uint64_t bytes)
     list_init(&cache->lru);
     cache->count = 0;
     cache->count_max = MAX(bytes / DISK_TREE_NODE_BYTES, 32ull);
-    cache->spare = NULL;
+    list_init(&cache->spare);
+    cache->slabs = NULL;
 }
 
-static uint8_t *buffer_take(struct cache *cache)
-{
-    uint8_t *bytes = cache->spare;
-    if (!bytes)
-        return mem_alloc_aligned(DISK_TREE_NODE_BYTES, STORE_BLOCK_BYTES);
-    memcpy(&cache->spare, bytes, sizeof cache->spare);
-    return bytes;
-}
+/* Nodes are made a few at once and kept until the end: a miss costs no malloc, and their memory is
+ * what the budget says. */
+struct cache_slab {
+    struct cache_slab *next;
+    uint8_t *bytes;
+    struct cache_node nodes[SLAB_NODES];
+};
 
-static void buffer_give(struct cache *cache, uint8_t *bytes)
+static struct cache_node *node_take(struct cache *cache)
 {
-    memcpy(bytes, &cache->spare, sizeof cache->spare);
-    cache->spare = bytes;
+    if (list_empty(&cache->spare)) {
+        struct cache_slab *slab = mem_zalloc(sizeof *slab);
+        slab->bytes = mem_alloc_aligned(SLAB_NODES * DISK_TREE_NODE_BYTES, STORE_BLOCK_BYTES);
+        slab->next = cache->slabs;
+        cache->slabs = slab;
+        for (uint32_t i = 0; i < SLAB_NODES; i++) {
+            slab->nodes[i].bytes = slab->bytes + i * DISK_TREE_NODE_BYTES;
+            list_init(&slab->nodes[i].lru);
+            list_push_back(&cache->spare, &slab->nodes[i].lru);
+        }
+    }
+    return list_entry(list_pop_front(&cache->spare), struct cache_node, lru);
 }
 
 static uint64_t hash_of(const struct disk_pointer *pointer)
@@ -63,8 +77,7 @@ static void drop(struct cache *cache, struct cache_node *node)
     assert(node->pins == 0 && !node->loading);
     htable_remove(&cache->table, &node->hash);
     list_remove(&node->lru);
-    buffer_give(cache, node->bytes);
-    mem_free(node);
+    list_push_front(&cache->spare, &node->lru);
     cache->count--;
 }
 
@@ -82,9 +95,9 @@ static void evict(struct cache *cache)
 static struct cache_node *add(struct cache *cache, const struct disk_pointer *pointer)
 {
     evict(cache);
-    struct cache_node *node = mem_zalloc(sizeof *node);
-    node->pointer = *pointer;
-    node->bytes = buffer_take(cache);
+    struct cache_node *node = node_take(cache);
+    *node = (struct cache_node){.pointer = *pointer, .bytes = node->bytes};
+    list_init(&node->lru);
     waitq_init(&node->loaded);
     htable_insert(&cache->table, &node->hash, hash_of(pointer));
     list_push_back(&cache->lru, &node->lru);
@@ -99,8 +112,12 @@ void cache_fini(struct store *store)
     list_for_each_safe (node, after, &cache->lru, lru)
         drop(cache, node);
     assert(cache->count == 0);
-    while (cache->spare)
-        mem_free(buffer_take(cache));
+    while (cache->slabs) {
+        struct cache_slab *slab = cache->slabs;
+        cache->slabs = slab->next;
+        mem_free(slab->bytes);
+        mem_free(slab);
+    }
     htable_fini(&cache->table);
 }
 
@@ -183,6 +200,14 @@ void cache_put(struct store *store, struct cache_node *node)
     node->pins--;
     if (node->pins == 0 && node->result < 0)
         drop(&store->cache, node); /* a later reader tries the device again */
+}
+
+void cache_retire(struct store *store, struct cache_node *node)
+{
+    struct cache *cache = &store->cache;
+    list_remove(&node->lru);
+    list_push_front(&cache->lru, &node->lru);
+    cache_put(store, node);
 }
 
 bool cache_has(struct store *store, const struct disk_pointer *pointer)

@@ -3,7 +3,8 @@
  *
  *   freeze (no yield)   active -> frozen; LSN P := next; segment table of data as of P;
  *                       owner logs its prepared records again, behind P
- *   merge (paced)       frozen + newest tree -> new nodes, written beside the old ones
+ *   merge (paced)       frozen + newest tree -> new nodes, written beside the old ones; writers may
+ *                       not be ahead of it, nor it much ahead of them (space.c, tree_merge.c)
  *   seal                journal durable up to the records logged again; segment table; flush
  *   superblock          two slots, flushed: recovery now starts at P
  *   publish (no yield)  new tree for readers, frozen dropped, journal before P and nodes of the
@@ -81,7 +82,8 @@ static uint64_t freeze(struct store *store)
     assert(!store->frozen);
     no_yield_begin();
     store->frozen = store->active;
-    store->active = memtable_new();
+    store->active = memtable_new(&store->memtable_pool);
+    checkpoint->merged_rows = 0;
     store->version++;
     journal_cut(store);
     checkpoint->lsn = journal->next_lsn;
@@ -196,6 +198,7 @@ static int run(struct store *store)
     struct disk_superblock super = store->super;
     node_clean_prepare(store, tree);
     int result = tree_merge(store, tree, &super.root, &super.root_level);
+    checkpoint->sealing = result == 0;
     if (result == 0)
         result = store_wait_durable(store, checkpoint->must_flush_lsn);
     if (result == 0) {
@@ -215,6 +218,7 @@ static int run(struct store *store)
         publish(store);
     else
         undo(store, tree, garbage_before);
+    checkpoint->sealing = false;
     tree_release(store, tree);
     return result;
 }

@@ -163,7 +163,8 @@ static int window_move(struct emptying *emptying, struct window *window)
         if (i % YIELD_MOVES == YIELD_MOVES - 1)
             fiber_yield();
     }
-    while (result == 0 && store->extents.in_flight > IN_FLIGHT_MAX && !store->fenced)
+    while (result == 0 && !store->fenced && !store->stopping &&
+           (store->extents.in_flight > IN_FLIGHT_MAX || space_memory_full(store)))
         (void)!waitq_wait(&store->space, env_now_ns() + 10 * NS_PER_MS);
     return result;
 }

@@ -304,6 +304,8 @@ static void submit(struct store *store, struct journal_buf *buf)
                                          .bytes = (blocks + head) * STORE_BLOCK_BYTES,
                                          .done = write_done};
     journal->block += blocks;
+    /* What it takes on the device: small entries are rounded up to a block. */
+    journal->bytes_since_checkpoint += (uint64_t)blocks * STORE_BLOCK_BYTES - buf->used;
     store->health.journal_bytes += journal->write_io.bytes;
     disk_submit(store->disk, &journal->write_io);
 }

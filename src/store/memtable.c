@@ -20,9 +20,20 @@
 
 enum { CHUNK_BYTES = 256 << 10, ARENA_ALIGN = 8 };
 
-struct memtable *memtable_new(void)
+void memtable_pool_fini(struct memtable_pool *pool)
+{
+    while (pool->spare) {
+        struct memtable_chunk *chunk = pool->spare;
+        pool->spare = chunk->older;
+        mem_free(chunk);
+    }
+    pool->bytes = 0;
+}
+
+struct memtable *memtable_new(struct memtable_pool *pool)
 {
     struct memtable *table = mem_zalloc(sizeof *table);
+    table->pool = pool;
     table->random = 1;
     return table;
 }
@@ -34,7 +45,9 @@ void memtable_free(struct memtable *table)
     struct memtable_chunk *older;
     for (struct memtable_chunk *chunk = table->chunk; chunk; chunk = older) {
         older = chunk->older;
-        mem_free(chunk);
+        chunk->older = table->pool->spare;
+        table->pool->spare = chunk;
+        table->pool->bytes += chunk->room;
     }
     mem_free(table);
 }
@@ -45,7 +58,13 @@ static void *arena_take(struct memtable *table, uint32_t bytes)
     assert(bytes <= CHUNK_BYTES / 4);
     struct memtable_chunk *chunk = table->chunk;
     if (!chunk || chunk->room - chunk->used < bytes) {
-        chunk = mem_alloc(sizeof *chunk + CHUNK_BYTES);
+        chunk = table->pool->spare;
+        if (chunk) {
+            table->pool->spare = chunk->older;
+            table->pool->bytes -= chunk->room;
+        } else {
+            chunk = mem_alloc(sizeof *chunk + CHUNK_BYTES);
+        }
         chunk->older = table->chunk;
         chunk->used = 0;
         chunk->room = CHUNK_BYTES;

@@ -28,7 +28,16 @@ struct memtable_chunk {
     uint8_t bytes[];
 };
 
+/* Chunks that no table uses: the next one takes them, so that changes need no malloc. At most as
+ * much as the tables had at once. */
+struct memtable_pool {
+    struct memtable_chunk *spare;
+    uint64_t bytes;
+};
+void memtable_pool_fini(struct memtable_pool *pool);
+
 struct memtable {
+    struct memtable_pool *pool;
     struct memtable_row *head[MEMTABLE_HEIGHT];
     struct memtable_chunk *chunk;
     uint64_t bytes;  /* arena in use: what the budget counts */
@@ -36,7 +45,8 @@ struct memtable {
     uint64_t random; /* for heights */
 };
 
-struct memtable *memtable_new(void);
+/* Zeroed pool; it must outlive the table. */
+struct memtable *memtable_new(struct memtable_pool *pool);
 void memtable_free(struct memtable *table); /* NULL is fine */
 /* value.data NULL: a tombstone. Key and value are copied. */
 void memtable_put(struct memtable *table, struct slice key, struct slice value);

@@ -8,7 +8,9 @@
  * SP1  Room leaves out the floor of user writes (segment.c), the segments the journal may come to
  *      need between checkpoints, and as much again as the nodes in use, for the next checkpoint.
  * SP2  A writer that frees (a delete) is never refused for space; it waits only for memory and for
- *      a journal that has outgrown its limit twice.
+ *      the journal, which both follow the merge (room).
+ * SP3  Journal and memtable at most fill once more while what they held before is being merged: in
+ *      all, twice their limits. (segment.c counts on it for the journal.)
  */
 #include "store/store_internal.h"
 
@@ -41,12 +43,26 @@ void store_space(const struct store *store, struct store_space *ret_space)
         .data_bytes = store->live_data * STORE_BLOCK_BYTES};
 }
 
-static bool memory_full(const struct store *store)
+/* How much of its share the active memtable, or the journal since the last freeze, may have used
+ * while the frozen memtable is being merged: it grows as the merge goes on, so that a writer waits
+ * for the next leaf and never for the whole merge. The last eighth is for the time of the flushes
+ * at its end. */
+static uint64_t room(const struct store *store, uint64_t whole)
 {
     const struct checkpoint *checkpoint = &store->checkpoint;
-    if (store->active->bytes > checkpoint->memtable_bytes_max * 3 / 2 && store->frozen)
+    if (!store->frozen || checkpoint->sealing || checkpoint->failing)
+        return whole;
+    uint64_t merged = MIN(checkpoint->merged_rows, store->frozen->count);
+    return whole / 2 + whole * 3 / 8 * merged / (store->frozen->count + 1);
+}
+
+bool space_memory_full(const struct store *store)
+{
+    const struct checkpoint *checkpoint = &store->checkpoint;
+    if (store->frozen && store->active->bytes > room(store, checkpoint->memtable_bytes_max))
         return true;
-    if (store->journal.bytes_since_checkpoint > 2 * checkpoint->journal_bytes_max)
+    if (store->frozen &&
+        store->journal.bytes_since_checkpoint > room(store, checkpoint->journal_bytes_max))
         return true;
     uint64_t in_flight_max = MAX(store->options.memory_bytes / 8, 2 * MIB);
     return store->extents.in_flight + store->journal.pending_bytes > MIN(in_flight_max, 64 * MIB);
@@ -69,12 +85,12 @@ int store_reserve(struct store *store, uint64_t bytes, bool freeing)
     for (;;) {
         if (store->fenced)
             return -ERR_FENCED;
-        bool room = freeing || space_left(store) >= (int64_t)blocks;
-        if (!room)
+        bool fits = freeing || space_left(store) >= (int64_t)blocks;
+        if (!fits)
             return -ERR_NO_SPACE;
         bool ready = freeing || bytes == 0 || segment_ready(store, bytes);
         bool paid = freeing || bytes == 0 || cleaner_admits(store) || env_now_ns() > pay_until;
-        if (ready && paid && !memory_full(store)) {
+        if (ready && paid && !space_memory_full(store)) {
             if (!freeing)
                 cleaner_charge(store, blocks);
             return 0;

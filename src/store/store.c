@@ -59,7 +59,7 @@ static struct store *store_new(struct disk *disk, const struct store_options *op
     waitq_init(&store->stopped);
     waitq_init(&store->cleaner.wake);
     list_init(&store->trees);
-    store->active = memtable_new();
+    store->active = memtable_new(&store->memtable_pool);
     segment_init(store, super->segment_count, super->segment_blocks);
     cache_init(store, options->memory_bytes / 2);
     checkpoint_init(store);
@@ -85,6 +85,7 @@ static void store_free(struct store *store)
     }
     memtable_free(store->active);
     memtable_free(store->frozen);
+    memtable_pool_fini(&store->memtable_pool);
     mem_free(store->checkpoint.rows);
     mem_free(store->checkpoint.written.items);
     mem_free(store->checkpoint.forced.keys);
@@ -293,5 +294,6 @@ void store_health(const struct store *store, struct store_health *ret_health)
     *ret_health = store->health;
     ret_health->memory_bytes = store->cache.count * DISK_TREE_NODE_BYTES + store->active->bytes +
                                (store->frozen ? store->frozen->bytes : 0) +
-                               store->extents.in_flight + store->journal.pending_bytes;
+                               store->memtable_pool.bytes + store->extents.in_flight +
+                               store->journal.pending_bytes;
 }

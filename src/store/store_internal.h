@@ -95,7 +95,8 @@ struct cache {
     struct list lru; /* least recently used first */
     uint64_t count;
     uint64_t count_max;
-    uint8_t *spare; /* free node buffers, linked through their first bytes */
+    struct list spare;        /* nodes without contents */
+    struct cache_slab *slabs; /* where nodes come from */
 };
 void cache_init(struct store *store, uint64_t bytes);
 void cache_fini(struct store *store);
@@ -103,6 +104,8 @@ void cache_fini(struct store *store);
 may_yield must_check int cache_get(struct store *store, const struct disk_pointer *pointer,
                                    uint32_t level, struct cache_node **ret_node);
 void cache_put(struct store *store, struct cache_node *node);
+/* The same, for a node that the next tree does not have any more. */
+void cache_retire(struct store *store, struct cache_node *node);
 bool cache_has(struct store *store, const struct disk_pointer *pointer);
 /* Remember a node just written. */
 void cache_insert(struct store *store, const struct disk_pointer *pointer, const void *bytes);
@@ -170,6 +173,8 @@ struct checkpoint {
     uint64_t must_flush_lsn; /* prepared records, logged again */
     struct node_log written;
     struct forced forced;
+    uint64_t merged_rows; /* of the frozen memtable */
+    bool sealing;         /* the merge is done: flushes and superblock remain */
     bool start_known;
     uint64_t start_sequence, start_block; /* of the entry that begins with lsn */
     uint32_t start_prev_crc;
@@ -219,6 +224,7 @@ struct store {
     uint64_t live_nodes;   /* blocks of both copies */
     uint32_t *dying;       /* segments to look at when the journal has proven more */
     uint32_t dying_count;
+    struct memtable_pool memtable_pool;
     struct memtable *active;
     struct memtable *frozen; /* NULL unless a checkpoint runs */
     uint64_t version;        /* changes whenever active, frozen or tree are exchanged */
@@ -286,5 +292,7 @@ may_yield must_check int recover(struct store *store);
 void store_fence(struct store *store, const char *what, int error);
 /* Blocks that new data may still take (may be negative). */
 int64_t space_left(const struct store *store);
+/* Must those who are about to write wait until merge and device have caught up? */
+bool space_memory_full(const struct store *store);
 
 #endif

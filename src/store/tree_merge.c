@@ -22,12 +22,14 @@
 #include "base/log.h"
 #include "store/zone.h"
 
-enum { STAGE_NODES = 8 };
+enum { STAGE_NODES = 8, AHEAD_PERCENT = 12 };
+#define AHEAD_PAUSE_NS (2 * NS_PER_MS)
 
 struct merge {
     struct store *store;
     struct tree *tree;
     const struct memtable_row *row; /* next change */
+    uint64_t rows;                  /* changes before it */
     uint32_t forced;                /* next forced key */
     bool warm;                      /* the leaf being merged was in the cache */
     bool have_last;
@@ -81,6 +83,32 @@ int node_space(struct store *store, uint32_t bytes, struct disk_pointer *ret_poi
     return 0;
 }
 
+/* Writers may go as far as the merge has come (space.c). */
+static void progress(struct merge *merge)
+{
+    struct store *store = merge->store;
+    struct checkpoint *checkpoint = &store->checkpoint;
+    checkpoint->merged_rows = MAX(checkpoint->merged_rows, merge->rows);
+    if (!waitq_empty(&store->space) && !space_memory_full(store))
+        waitq_wake_all(&store->space);
+}
+
+/* A merge that is far ahead of the writers leaves the device to others, unless somebody waits for
+ * its end. */
+static void pace(const struct merge *merge)
+{
+    const struct store *store = merge->store;
+    const struct checkpoint *checkpoint = &store->checkpoint;
+    uint64_t memtable = 100 * store->active->bytes / checkpoint->memtable_bytes_max;
+    uint64_t journal = 100 * store->journal.bytes_since_checkpoint / checkpoint->journal_bytes_max;
+    uint64_t merged = 100 * merge->rows / (store->frozen->count + 1);
+    bool wanted = store->stopping || store->fenced || !waitq_empty(&checkpoint->done) ||
+                  !waitq_empty(&store->space) ||
+                  store->segments_free < segment_floor(store, URGENCY_CLEANING);
+    if (!wanted && merged > MAX(memtable, journal) + AHEAD_PERCENT)
+        fiber_sleep(AHEAD_PAUSE_NS);
+}
+
 static int stage_write(struct merge *merge)
 {
     struct store *store = merge->store;
@@ -93,6 +121,8 @@ static int stage_write(struct merge *merge)
     store->health.node_bytes += 2ull * bytes;
     if (result < 0)
         store_fence(store, "tree node write", result);
+    if (bytes > 0)
+        pace(merge);
     return result;
 }
 
@@ -218,6 +248,7 @@ static int add_row(struct merge *merge)
 {
     const struct memtable_row *row = merge->row;
     merge->row = memtable_next(row);
+    merge->rows++;
     if (!row->value)
         return 0;
     return builder_add(merge, 0, memtable_key(row), slice_of(row->value, row->value_bytes));
@@ -241,6 +272,7 @@ static int merge_leaf(struct merge *merge, const void *leaf, struct slice upper)
     while (result == 0 && merge->row && below(memtable_key(merge->row), upper))
         result = add_row(merge);
     pass_forced(merge, upper);
+    progress(merge);
     fiber_yield();
     return result;
 }
@@ -249,7 +281,7 @@ static int keep_lost(struct merge *merge, uint32_t level, struct slice key, stru
                      const struct disk_pointer *pointer)
 {
     for (; merge->row && below(memtable_key(merge->row), upper);
-         merge->row = memtable_next(merge->row)) {
+         merge->row = memtable_next(merge->row), merge->rows++) {
         struct slice changed = memtable_key(merge->row);
         if (merge->row->value)
             store_batch_put(&merge->carried, changed,
@@ -291,7 +323,7 @@ static int visit(struct merge *merge, uint32_t level, struct slice key, struct s
             child_upper = slice_of(to, node_key(node->bytes, i + 1, to));
         result = visit(merge, level - 1, child_key, child_upper, &child);
     }
-    cache_put(store, node);
+    cache_retire(store, node);
     return result;
 }
 

@@ -103,6 +103,42 @@ static void grow_and_shrink(void *arg)
     verify(t);
 }
 
+/* A writer that is always faster than the merge (computing takes no time here) is slowed down in
+ * small steps: it never waits for a checkpoint. */
+static void write_through_checkpoints(void *arg)
+{
+    struct tree_world *t = arg;
+    struct world *world = &t->world;
+    uint64_t longest = 0;
+    world_format(world);
+    world_open(world);
+    for (uint32_t i = 0; i < 5 * ROWS && !world->failed; i++) {
+        uint64_t start = env_now_ns();
+        change(t, (uint32_t)random_below(&world->random, ROWS), 1 + i);
+        longest = MAX(longest, env_now_ns() - start);
+    }
+    CHECK(world, world->store->health.checkpoints > 10);
+    CHECK(world, longest < 50 * NS_PER_MS);
+    verify(t);
+    world_close(world);
+}
+
+static void test_no_pause(void **state)
+{
+    struct tree_world *t = calloc(1, sizeof *t);
+    const struct sim_disk_config slow = {.read_min_ns = 100 * NS_PER_US,
+                                         .read_max_ns = 300 * NS_PER_US,
+                                         .write_min_ns = 300 * NS_PER_US,
+                                         .write_max_ns = 900 * NS_PER_US,
+                                         .flush_min_ns = 1 * NS_PER_MS,
+                                         .flush_max_ns = 4 * NS_PER_MS};
+    world_init(&t->world, 10, 160);
+    sim_disk_configure(t->world.sim, "disk", &slow);
+    world_run(&t->world, write_through_checkpoints, t);
+    world_fini(&t->world);
+    free(t);
+}
+
 static void test_grow_and_shrink(void **state)
 {
     struct tree_world *t = calloc(1, sizeof *t);
@@ -114,6 +150,7 @@ static void test_grow_and_shrink(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_grow_and_shrink)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_grow_and_shrink),
+                                       cmocka_unit_test(test_no_pause)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
