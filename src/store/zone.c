@@ -85,7 +85,14 @@ bool zone_resumable(const struct store *store, uint32_t index, uint32_t block)
 
 static bool goes_on(const struct store *store, uint32_t index)
 {
-    return index == store->journal.segment || index == store->node_segment;
+    return (index == store->journal.segment && !store->journal.header_due) ||
+           index == store->node_segment;
+}
+
+/* Nothing refers to what is in it: free, or the journal's next one, begun anew. */
+static bool unused(const struct store *store, uint32_t index)
+{
+    return store->segments[index].state == SEGMENT_FREE || index == store->journal.segment;
 }
 
 int zone_settle(struct store *store)
@@ -99,9 +106,8 @@ int zone_settle(struct store *store)
             uint64_t written = disk_zone_written(store->disk, at);
             if (written == 0 || written == zone)
                 continue;
-            int result = store->segments[i].state == SEGMENT_FREE
-                             ? disk_discard(store->disk, at, zone)
-                             : disk_seal(store->disk, at, zone);
+            int result = unused(store, i) ? disk_discard(store->disk, at, zone)
+                                          : disk_seal(store->disk, at, zone);
             if (result < 0)
                 return result;
         }
