@@ -10,6 +10,7 @@
 #include "cmd/files.h"
 #include "cmd/fsck.h"
 #include "cmd/mount.h"
+#include "cmd/node_admin.h"
 #include "cmd/report.h"
 #include "cmd/session.h"
 #include "cmd/status.h"
@@ -68,6 +69,13 @@ static const struct command_option mkdir_options[] = {
 };
 static const struct command_option session_options[] = {SESSION_OPTIONS, OPTIONS_END};
 
+static const struct command_option node_drain_options[] = {
+    {"wait", 0, NULL, "return when nothing depends on it any more"},
+    {"undo", 0, NULL, "use it again"},
+    SESSION_OPTIONS,
+    OPTIONS_END,
+};
+
 static const struct command commands[] = {
     {"demo up", "", "Start a cluster on this machine, mount it, say what to try",
      "Servers are processes on loopback ports, their disks sparse files under DIR. A cluster that\n"
@@ -77,11 +85,25 @@ static const struct command commands[] = {
      "claudefs demo kill 2 --signal STOP", demo_kill_options, 1, 1, command_demo_kill},
     {"demo start", "N", "Start a server that was killed", NULL, "claudefs demo start 2",
      demo_start_options, 1, 1, command_demo_start},
+    {"demo add", "", "Start a further server; its share of the data moves there", NULL,
+     "claudefs demo add", demo_start_options, 0, 0, command_demo_add},
     {"demo down", "", "Unmount and stop all servers", NULL, "claudefs demo down --wipe",
      demo_down_options, 0, 0, command_demo_down},
     {"status", "", "Show the health of a cluster",
      "The exit code is 0 (ok), 1 (warn: works, but something is to be looked at) or 2 (error).",
      "claudefs status --json", status_options, 0, 0, command_status},
+    {"node list", "", "List the nodes with what they hold", NULL, "claudefs node list",
+     session_options, 0, 0, command_node_list},
+    {"node add", "", "Say how a further node joins: makes its token", NULL, "claudefs node add",
+     session_options, 0, 0, command_node_add},
+    {"node drain", "N", "Move everything off a node, under load",
+     "N is an id or a name of claudefs node list. Each copy is dropped only when its successor is\n"
+     "complete. A drained node can be stopped, and removed.",
+     "claudefs node drain 2 --wait", node_drain_options, 1, 1, command_node_drain},
+    {"node remove", "N", "Take a node out of the cluster for good",
+     "One that is drained, or dead: its copies are then made elsewhere at once. It cannot come\n"
+     "back; its disk can join again as a new node.",
+     "claudefs node remove 2", session_options, 1, 1, command_node_remove},
     {"fsck", "[DISK...]", "Check the disks of a stopped cluster",
      "Name the disks of all nodes (default: those of the demo). Nothing is written to them; a "
      "disk\n"
@@ -156,12 +178,15 @@ int main(int argc, char **argv)
     const struct command *command = find(argc, argv, &words);
     if (!command) {
         bool is_demo = strcmp(argv[1], "demo") == 0;
+        bool is_node = strcmp(argv[1], "node") == 0;
         return report_error(
             EX_USAGE,
-            &(struct report){
-                .what = is_demo ? report_text("demo: what with it? up, kill, start or down")
-                                : report_text("there is no command '%s'", argv[1]),
-                .fix = is_demo ? "claudefs demo up --help" : "claudefs --help lists all"});
+            &(struct report){.what = is_demo   ? "demo: what with it? up, add, kill, start or down"
+                                     : is_node ? "node: what with it? list, add, drain or remove"
+                                               : report_text("there is no command '%s'", argv[1]),
+                             .fix = is_demo   ? "claudefs demo up --help"
+                                    : is_node ? "claudefs node list --help"
+                                              : "claudefs --help lists all"});
     }
     return command_run("claudefs", command, argc - words, argv + words);
 }

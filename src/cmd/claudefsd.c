@@ -14,6 +14,7 @@
 #include "cmd/command.h"
 #include "cmd/demo_dir.h"
 #include "cmd/format.h"
+#include "cmd/join.h"
 #include "cmd/process.h"
 #include "cmd/program_log.h"
 #include "cmd/report.h"
@@ -201,6 +202,39 @@ static int format(const struct command_line *line, const char *disk_path)
     return EX_OK;
 }
 
+/* ---- join ----------------------------------------------------------------------------------- */
+
+/* Become a node of the token's cluster, unless the disk is one already. */
+static int join(const struct command_line *line, struct server *server)
+{
+    struct join_token token;
+    struct join_disk disk = {.path = server->options.disk_path,
+                             .force = command_flag(line, "force"),
+                             .addr = command_value(line, "listen"),
+                             .name = "",
+                             .rack = ""};
+    uint32_t node;
+    if (join_token_parse(command_value(line, "join"), &token) < 0)
+        return report_error(
+            EX_USAGE, &(struct report){.what = "--join has no token",
+                                       .effect = "nothing was written",
+                                       .fix = "claudefs node add, on the cluster, prints one"});
+    if (!command_size(line, "size", 512 * MIB, 1024 * TIB, &disk.size_bytes))
+        return EX_USAGE;
+    if (command_value(line, "name"))
+        disk.name = command_value(line, "name");
+    if (command_value(line, "rack"))
+        disk.rack = command_value(line, "rack");
+    server->cluster = token.cluster;
+    server->has_cluster = true;
+    if (!disk.force && join_is_done(&token, disk.path))
+        return EX_OK;
+    int exit_code = join_cluster(&token, &disk, &node);
+    if (exit_code == EX_OK)
+        fprintf(stderr, "joined as node %u\n", node);
+    return exit_code;
+}
+
 /* ---- main ----------------------------------------------------------------------------------- */
 
 static int run(const struct command_line *line)
@@ -226,6 +260,11 @@ static int run(const struct command_line *line)
     if (cluster && uuid_parse(cluster, &server.cluster) < 0)
         return report_error(EX_USAGE,
                             &(struct report){.what = "--cluster is not an id", .where = cluster});
+    if (command_value(line, "join")) {
+        int exit_code = join(line, &server);
+        if (exit_code != EX_OK)
+            return exit_code;
+    }
     const char *argv[] = {
         "claudefsd", "--disk", server.options.disk_path, memory ? "--memory" : NULL, memory, NULL};
     server.argv = argv;
@@ -244,8 +283,13 @@ static const struct command_option options[] = {
     {"nodes", 0, "ADDR,...", "with --format: HOST:PORT of all nodes, in the same order everywhere"},
     {"cluster", 0, "UUID", "the cluster's id; a disk of another cluster is refused"},
     {"copies", 0, "N", "with --format: copies of everything, 1 to 3 (default 2)"},
-    {"size", 0, "SIZE", "with --format: make the disk a file of this size"},
-    {"force", 0, NULL, "with --format: overwrite what is on the disk"},
+    {"size", 0, "SIZE", "with --format or --join: make the disk a file of this size"},
+    {"force", 0, NULL, "with --format or --join: overwrite what is on the disk"},
+    {"join", 0, "TOKEN",
+     "become a node of a running cluster (token: claudefs node add), and serve"},
+    {"listen", 0, "ADDR", "with --join: HOST:PORT to serve at (default: chosen)"},
+    {"name", 0, "NAME", "with --join: the node's name (default: node and its id)"},
+    {"rack", 0, "NAME", "with --join: failure domain; copies go to different ones"},
     {NULL, 0, NULL, NULL},
 };
 
@@ -256,7 +300,7 @@ static const struct command claudefsd = {
     .detail =
         "Runs in the foreground and logs to standard error (CFS_LOG=debug says more). SIGTERM\n"
         "flushes and ends; any other death is safe too. The address to serve at and the other\n"
-        "nodes are on the disk since --format.",
+        "nodes are on the disk since --format or --join.",
     .example = "claudefsd --disk /dev/nvme1n1",
     .options = options,
     .run = run,

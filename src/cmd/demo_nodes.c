@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "cmd/demo_nodes.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -13,6 +16,8 @@
 #include "cmd/report.h"
 
 enum {
+    PORT_FIRST = 20000, /* below the range from which outgoing connections are numbered */
+    PORT_COUNT = 12000,
     READY_TIMEOUT_MS = 20000, /* recovery of a large journal included */
     STOP_TIMEOUT_MS = 5000,
     UNMOUNT_TIMEOUT_MS = 3000,
@@ -23,6 +28,98 @@ static const char memory_budget[] = "512M";
 void demo_node_process(const struct demo *demo, uint32_t node, struct process *ret_process)
 {
     process_read(demo_node_path(demo, node, "pid"), ret_process);
+}
+
+/* ---- places --------------------------------------------------------------------------------- */
+
+static bool port_is_free(uint16_t port)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    struct sockaddr_in addr = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    bool is_free = bind(fd, (struct sockaddr *)&addr, sizeof addr) == 0;
+    close(fd);
+    return is_free;
+}
+
+uint32_t demo_port_choose(const struct demo *demo, uint32_t after)
+{
+    uint32_t at = after ? after - PORT_FIRST
+                        : (demo->cluster.bytes[0] * 256u + demo->cluster.bytes[1]) % PORT_COUNT;
+    do
+        at = (at + 1) % PORT_COUNT;
+    while (!port_is_free((uint16_t)(PORT_FIRST + at)));
+    return PORT_FIRST + at;
+}
+
+int demo_make_dirs(const char *path)
+{
+    char part[DEMO_PATH_MAX];
+    if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part)
+        return -ENAMETOOLONG;
+    for (char *slash = strchr(part + 1, '/');; slash = strchr(slash + 1, '/')) {
+        if (slash)
+            *slash = '\0';
+        if (mkdir(part, 0755) < 0 && errno != EEXIST)
+            return -errno;
+        if (!slash)
+            return 0;
+        *slash = '/';
+    }
+}
+
+static bool port_is_taken(const struct demo *demo, uint32_t port)
+{
+    for (uint32_t i = 0; i < demo->node_count; i++) {
+        if (strcmp(demo->nodes[i].addr, report_text("127.0.0.1:%u", port)) == 0)
+            return true;
+    }
+    return false;
+}
+
+int demo_node_plan(const struct demo *demo, uint32_t id, struct demo_node *ret_node)
+{
+    uint32_t port = demo_port_choose(demo, 0);
+    while (port_is_taken(demo, port)) /* by one that is not running just now */
+        port = demo_port_choose(demo, port);
+    *ret_node = (struct demo_node){.id = id};
+    snprintf(ret_node->name, sizeof ret_node->name, "node%u", id);
+    snprintf(ret_node->addr, sizeof ret_node->addr, "127.0.0.1:%u", port);
+    int result = demo_make_dirs(demo_node_path(demo, id, ""));
+    if (result == 0)
+        return EX_OK;
+    return report_error(EX_CANTCREAT, &(struct report){.what = "cannot make the node's directory",
+                                                       .where = demo_node_path(demo, id, ""),
+                                                       .why = strerror(-result),
+                                                       .effect = "nothing was changed"});
+}
+
+int demo_node_forget(struct demo *demo, uint32_t id)
+{
+    static const char *const files[] = {"disk", "log", "pid"};
+    struct process process;
+    uint32_t at = 0;
+    while (at < demo->node_count && demo->nodes[at].id != id)
+        at++;
+    if (at == demo->node_count)
+        return EX_OK;
+    demo_node_process(demo, id, &process);
+    if (process.state != PROCESS_GONE && !process_wait_gone(&process, STOP_TIMEOUT_MS))
+        (void)process_signal(&process, SIGKILL); /* it has been told to end: nothing is lost */
+    for (size_t i = 0; i < ARRAY_COUNT(files); i++)
+        (void)unlink(demo_node_path(demo, id, files[i])); /* may be none */
+    (void)rmdir(demo_node_path(demo, id, ""));
+    demo->node_count--;
+    memmove(&demo->nodes[at], &demo->nodes[at + 1],
+            (demo->node_count - at) * sizeof demo->nodes[0]);
+    int result = demo_dir_save(demo);
+    if (result == 0)
+        return EX_OK;
+    return report_error(EX_CANTCREAT, &(struct report){.what = "cannot note that a node is gone",
+                                                       .where = demo->dir,
+                                                       .why = strerror(-result)});
 }
 
 /* ---- start ---------------------------------------------------------------------------------- */

@@ -17,6 +17,15 @@ must_check int demo_nodes_start(const struct demo *demo, const struct demo_node 
 /* Stop all nodes, orderly where they react, and remove their pid files. */
 must_check int demo_nodes_stop(const struct demo *demo);
 
+/* A free port behind that one (0: the first to try). */
+uint32_t demo_port_choose(const struct demo *demo, uint32_t after);
+/* mkdir -p. 0 or -errno. */
+must_check int demo_make_dirs(const char *path);
+/* Choose name and address of a further node and make its directory. */
+must_check int demo_node_plan(const struct demo *demo, uint32_t id, struct demo_node *ret_node);
+/* A node that the cluster has removed: see its process end, and remove its files. */
+must_check int demo_node_forget(struct demo *demo, uint32_t id);
+
 /* Mount the cluster at path in a background process. */
 must_check int demo_mount(const struct demo *demo, const char *path);
 /* Unmount, by force if need be, and see the mount's process end. */

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* claudefs demo up: from nothing, or from a cluster that was put down, to a mounted file system. */
 #include <errno.h>
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -19,52 +16,19 @@
 #include "cmd/status.h"
 
 enum {
-    PORT_FIRST = 20000, /* below the range from which outgoing connections are numbered */
-    PORT_COUNT = 12000,
     SIZE_MIN = 1 << 30, /* the store's reserves need most of what is smaller */
     USABLE_TIMEOUT_MS = 15000,
 };
 
-static bool port_is_free(uint16_t port)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return false;
-    struct sockaddr_in addr = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    bool is_free = bind(fd, (struct sockaddr *)&addr, sizeof addr) == 0;
-    close(fd);
-    return is_free;
-}
-
 static void choose_addresses(struct demo *demo)
 {
-    uint32_t at = (demo->cluster.bytes[0] * 256u + demo->cluster.bytes[1]) % PORT_COUNT;
+    uint32_t at = 0;
     for (uint32_t i = 0; i < demo->node_count; i++) {
-        do
-            at = (at + 1) % PORT_COUNT;
-        while (!port_is_free((uint16_t)(PORT_FIRST + at)));
+        at = demo_port_choose(demo, at);
         struct demo_node *node = &demo->nodes[i];
         node->id = i + 1;
         snprintf(node->name, sizeof node->name, "node%u", node->id);
-        snprintf(node->addr, sizeof node->addr, "127.0.0.1:%u", PORT_FIRST + at);
-    }
-}
-
-/* mkdir -p. */
-static int make_dirs(const char *path)
-{
-    char part[DEMO_PATH_MAX];
-    if (snprintf(part, sizeof part, "%s", path) >= (int)sizeof part)
-        return -ENAMETOOLONG;
-    for (char *slash = strchr(part + 1, '/');; slash = strchr(slash + 1, '/')) {
-        if (slash)
-            *slash = '\0';
-        if (mkdir(part, 0755) < 0 && errno != EEXIST)
-            return -errno;
-        if (!slash)
-            return 0;
-        *slash = '/';
+        snprintf(node->addr, sizeof node->addr, "127.0.0.1:%u", at);
     }
 }
 
@@ -84,7 +48,7 @@ static int format_disks(const struct demo *demo)
             .size_bytes = demo->size_bytes,
             .force = true, /* left over from a demo up that was interrupted: no cluster.json yet */
         };
-        int result = make_dirs(demo_node_path(demo, i + 1, ""));
+        int result = demo_make_dirs(demo_node_path(demo, i + 1, ""));
         if (result == 0)
             result = cluster_format_disk(&plan, i + 1, &disk);
         if (result < 0)
@@ -107,7 +71,7 @@ static int create(const struct command_line *line, struct demo *demo)
     demo->size_bytes = round_down(demo->size_bytes, 4096);
     cluster_new_id(&demo->cluster);
     choose_addresses(demo);
-    int result = make_dirs(demo->dir);
+    int result = demo_make_dirs(demo->dir);
     if (result == 0)
         result = format_disks(demo);
     if (result == 0)
@@ -158,7 +122,7 @@ static int mount_it(const struct command_line *line, struct demo *demo)
         if (getcwd(here, sizeof here))
             path = report_text("%s/%s", here, given);
     }
-    int result = make_dirs(path);
+    int result = demo_make_dirs(path);
     if (result == 0 && snprintf(demo->mount, sizeof demo->mount, "%s", path) >= DEMO_PATH_MAX)
         result = -ENAMETOOLONG;
     if (result == 0)
@@ -185,8 +149,9 @@ static void print_next(const struct demo *demo, bool is_default)
     printf("  %s demo kill 2%s     a node dies; nothing is lost, nothing stops for long\n"
            "  %s status%s\n"
            "  %s demo start 2%s    it comes back and catches up\n"
+           "  %s demo add%s        a further server; its share of the data moves there\n"
            "  %s demo down%s       stop all; --wipe removes every trace\n",
-           name, dir, name, dir, name, dir, name, dir);
+           name, dir, name, dir, name, dir, name, dir, name, dir);
 }
 
 int command_demo_up(const struct command_line *line)

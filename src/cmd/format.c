@@ -58,6 +58,16 @@ void cluster_plan_finish(struct cluster_plan *plan)
     plan->copies = MIN(plan->copies, plan->node_count);
 }
 
+/* The first map takes that of whoever makes it. */
+static uint64_t new_secret(void)
+{
+    struct format_uuid random;
+    uint64_t secret;
+    cluster_new_id(&random);
+    memcpy(&secret, random.bytes, sizeof secret);
+    return secret | 1;
+}
+
 static int format_fiber(void *context)
 {
     const struct node_format_options *options = context;
@@ -77,6 +87,7 @@ int cluster_format_disk(const struct cluster_plan *plan, uint32_t node,
         .header =
             {
                 .level = PROTOCOL_LEVEL,
+                .join_secret = new_secret(),
                 .cluster = plan->cluster,
                 .copies = plan->copies,
                 .min_in_sync = 1,

@@ -142,8 +142,15 @@ static void take_tail(struct status_view *view, struct status_node *node, struct
     }
 }
 
-static const char *state_of(const struct map_node *entry, const struct status_node *node)
+static const char *state_of(const struct map_view *map, const struct map_node *entry,
+                            const struct status_node *node)
 {
+    if (entry->intent == MAP_NODE_REMOVE)
+        return "removed"; /* soon */
+    if (entry->intent == MAP_NODE_DRAIN && map_node_is_drained(map, entry->id))
+        return "drained";
+    if (entry->intent == MAP_NODE_DRAIN && entry->state == MAP_NODE_UP && node->answered)
+        return "drains";
     switch (entry->state) {
     case MAP_NODE_UP:
         if (!node->answered)
@@ -172,7 +179,8 @@ static void gather_nodes(struct gathering *gathering, const struct map_view *map
         struct slice tail;
         struct rpc_call *call = &questions[i].call;
         *node = (struct status_node){.id = map->nodes[i].id,
-                                     .voter = map->nodes[i].voter == MAP_VOTER_FULL};
+                                     .voter = map->nodes[i].voter == MAP_VOTER_FULL,
+                                     .leaving = map->nodes[i].intent != MAP_NODE_KEEP};
         memcpy(node->name, map->nodes[i].name, sizeof node->name - 1);
         net_addr_print(&questions[i].addr, node->addr);
         node->answered = questions[i].result >= 0 &&
@@ -181,7 +189,7 @@ static void gather_nodes(struct gathering *gathering, const struct map_view *map
             take_tail(view, node, tail, group_bytes);
         else
             node->reply = (struct wire_status_rep){.size_bytes = map->nodes[i].size_bytes};
-        node->state = state_of(&map->nodes[i], node);
+        node->state = state_of(map, &map->nodes[i], node);
         rpc_call_fini(call);
     }
     mem_free(questions);
@@ -224,7 +232,7 @@ static void judge_nodes(struct status_view *view)
     for (uint32_t i = 0; i < view->node_count; i++) {
         const struct status_node *node = &view->nodes[i];
         const struct wire_status_rep *reply = &node->reply;
-        if (strcmp(node->state, "up") != 0)
+        if (strcmp(node->state, "up") != 0 && !node->leaving)
             add_reason(view, STATUS_WARN, report_text("%s is %s", node->name, node->state));
         if (reply->data_losses) {
             view->protect.lost_bytes += reply->data_losses * BLOCK_BYTES;

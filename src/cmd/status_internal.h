@@ -13,10 +13,11 @@ struct status_node {
     uint32_t id;
     char name[MAP_NAME_BYTES];
     char addr[NET_ADDR_TEXT_MAX];
-    const char *state; /* up, down, silent, joining, new, unreachable */
+    const char *state; /* up, down, silent, joining, new, unreachable, drains, drained, removed */
     const char *note;
     bool answered;
     bool voter;
+    bool leaving;                 /* as the operator wants */
     struct wire_status_rep reply; /* zero if it did not answer */
 };
 
