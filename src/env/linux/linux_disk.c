@@ -10,8 +10,11 @@
  *
  * A file in memory (tmpfs) is read and written by plain system calls in disk_submit: io_uring would
  * hand each request to a worker thread, which takes a hundred times as long as the copy. Only the
- * completion goes through the ring, so done is called outside the caller all the same. */
-#include "env/linux/linux_internal.h"
+ * completion goes through the ring, so done is called outside the caller all the same.
+ *
+ * NVMe character devices, and zoned NVMe block devices by way of them, are opened here and spoken
+ * to in linux_nvme.c. */
+#include "env/linux/linux_disk.h"
 
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -24,31 +27,23 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
+
+#include "base/log.h"
 
 enum { ARENA_BYTES = 24 << 20 };
 
-struct linux_disk {
-    struct disk base;
-    int fd;
-    bool in_memory; /* tmpfs */
-};
-
-struct disk_request {
-    struct uring_op op;
-    struct list link; /* free_disk_ops */
-    struct linux_disk *disk;
-    struct disk_io *io;
-    uint32_t done_bytes;
-    int memory_result; /* of an in_memory disk: what the completion says */
-};
+static int open_plain(const char *path, int flags)
+{
+    int fd = open(path, flags, 0600);
+    return fd < 0 ? -errno : fd;
+}
 
 static int open_direct(const char *path, int flags)
 {
-    int fd = open(path, flags | O_DIRECT, 0600);
-    if (fd < 0 && errno == EINVAL) /* the file system has no direct I/O */
-        fd = open(path, flags, 0600);
-    return fd < 0 ? -errno : fd;
+    int fd = open_plain(path, flags | O_DIRECT);
+    return fd == -EINVAL ? open_plain(path, flags) : fd; /* the file system has no direct I/O */
 }
 
 static int parent_sync(const char *path)
@@ -66,6 +61,49 @@ static int parent_sync(const char *path)
     return result;
 }
 
+/* A number the kernel shows of a block device, or 0. */
+static uint64_t queue_limit(dev_t device, const char *name)
+{
+    char path[128];
+    unsigned long long value = 0;
+    /* Of a partition: the whole device is the folder above. */
+    static const char *const folders[] = {"queue", "../queue"};
+    for (size_t i = 0; i < ARRAY_COUNT(folders); i++) {
+        (void)snprintf(path, sizeof path, "/sys/dev/block/%u:%u/%s/%s", major(device),
+                       minor(device), folders[i], name);
+        FILE *file = fopen(path, "re");
+        if (!file)
+            continue;
+        if (fscanf(file, "%llu", &value) != 1)
+            value = 0;
+        (void)fclose(file);
+        break;
+    }
+    return value;
+}
+
+static int size_up_block(struct linux_disk *disk, dev_t device)
+{
+    struct disk_info *info = &disk->base.info;
+    int block_bytes = 0;
+    if (ioctl(disk->fd, BLKGETSIZE64, &info->size_bytes) < 0 ||
+        ioctl(disk->fd, BLKSSZGET, &block_bytes) < 0)
+        return -errno;
+    (void)snprintf(info->kind, sizeof info->kind, "block");
+    info->block_bytes = (uint32_t)block_bytes;
+    info->atomic_bytes = (uint32_t)queue_limit(device, "atomic_write_unit_max_bytes");
+    disk->discards = linux_of(disk->base.reactor)->passthrough;
+    disk->cannot_discard = queue_limit(device, "discard_max_bytes") == 0;
+    const char *why = NULL;
+    if (info->block_bytes > DISK_BLOCK_BYTES)
+        why = "its blocks are larger than 4 KiB";
+    if (queue_limit(device, "nr_zones") > 0)
+        why = "of zoned devices only NVMe namespaces are supported";
+    if (why)
+        log_error("disk-unusable", "path=%s reason=\"%s\"", info->path, why);
+    return why ? -ENOTSUP : 0;
+}
+
 /* Learn kind and size; give a new file its size. */
 static int size_up(struct linux_disk *disk, uint64_t size_bytes, uint32_t flags)
 {
@@ -73,13 +111,17 @@ static int size_up(struct linux_disk *disk, uint64_t size_bytes, uint32_t flags)
     struct disk_info *info = &disk->base.info;
     if (fstat(disk->fd, &stat) < 0)
         return -errno;
-    if (S_ISBLK(stat.st_mode)) {
-        (void)snprintf(info->kind, sizeof info->kind, "block");
-        return ioctl(disk->fd, BLKGETSIZE64, &info->size_bytes) < 0 ? -errno : 0;
-    }
+    if (S_ISBLK(stat.st_mode))
+        return size_up_block(disk, stat.st_rdev);
+    if (S_ISCHR(stat.st_mode))
+        return nvme_open(disk);
     if (!S_ISREG(stat.st_mode))
         return -EINVAL;
     (void)snprintf(info->kind, sizeof info->kind, "file");
+    info->block_bytes = 512;
+    /* Only files: the node of a device lies in memory too, what is written through it does not. */
+    struct statfs where;
+    disk->in_memory = fstatfs(disk->fd, &where) == 0 && where.f_type == TMPFS_MAGIC;
     info->size_bytes = (uint64_t)stat.st_size;
     if (info->size_bytes == 0 && (flags & DISK_CREATE)) {
         /* Its name and size must be there after a power loss, as the data will. */
@@ -116,20 +158,41 @@ static void arena_init(struct linux_reactor *linux_reactor)
     linux_reactor->arena_registered = true;
 }
 
-int linux_disk_open(struct reactor *reactor, const char *path, uint64_t size_bytes, uint32_t flags,
-                    struct disk **ret_disk)
+static void disk_free(struct linux_disk *disk)
+{
+    if (disk->nvme)
+        nvme_close(disk);
+    close(disk->fd);
+    mem_free(disk);
+}
+
+static int open_path(const char *path, uint32_t flags)
 {
     struct stat stat_before;
-    arena_init(linux_of(reactor));
-    if (strlen(path) >= sizeof((struct disk_info *)0)->path)
-        return -ENAMETOOLONG;
     bool read_only = flags & DISK_READ_ONLY;
     int open_flags = (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC;
     if (flags & DISK_CREATE)
         open_flags |= O_CREAT;
-    if (stat(path, &stat_before) == 0 && S_ISBLK(stat_before.st_mode) && !read_only)
-        open_flags = O_RDWR | O_CLOEXEC | O_EXCL;
-    int fd = open_direct(path, open_flags);
+    if (stat(path, &stat_before) == 0 && !S_ISREG(stat_before.st_mode)) {
+        open_flags &= ~O_CREAT;
+        if (S_ISBLK(stat_before.st_mode) && !read_only)
+            open_flags |= O_EXCL;
+        if (S_ISCHR(stat_before.st_mode))
+            return open_plain(path, open_flags);
+    }
+    return open_direct(path, open_flags);
+}
+
+int linux_disk_open(struct reactor *reactor, const char *given, uint64_t size_bytes, uint32_t flags,
+                    struct disk **ret_disk)
+{
+    char nvme[sizeof((struct disk_info *)0)->path];
+    const char *path = nvme_name(given, nvme, sizeof nvme) ? nvme : given;
+    arena_init(linux_of(reactor));
+    if (strlen(path) >= sizeof nvme)
+        return -ENAMETOOLONG;
+    bool read_only = flags & DISK_READ_ONLY;
+    int fd = open_path(path, flags);
     if (fd < 0)
         return fd == -EISDIR ? -EINVAL : fd;
     struct linux_disk *disk = mem_zalloc(sizeof *disk);
@@ -143,12 +206,9 @@ int linux_disk_open(struct reactor *reactor, const char *path, uint64_t size_byt
     if (result == 0)
         result = size_up(disk, size_bytes, flags);
     if (result < 0) {
-        close(fd);
-        mem_free(disk);
+        disk_free(disk);
         return result;
     }
-    struct statfs where;
-    disk->in_memory = fstatfs(fd, &where) == 0 && where.f_type == TMPFS_MAGIC;
     disk->base.info.size_bytes = round_down(disk->base.info.size_bytes, DISK_BLOCK_BYTES);
     *ret_disk = &disk->base;
     return 0;
@@ -156,9 +216,7 @@ int linux_disk_open(struct reactor *reactor, const char *path, uint64_t size_byt
 
 void linux_disk_close(struct disk *base)
 {
-    struct linux_disk *disk = container_of(base, struct linux_disk, base);
-    close(disk->fd);
-    mem_free(disk);
+    disk_free(container_of(base, struct linux_disk, base));
 }
 
 static int memory_perform(const struct linux_disk *disk, const struct disk_io *io)
@@ -202,6 +260,30 @@ static void prep_transfer(struct linux_disk *disk, struct io_uring_sqe *sqe,
     }
 }
 
+#ifndef BLOCK_URING_CMD_DISCARD /* Linux 6.12 */
+#define BLOCK_URING_CMD_DISCARD _IO(0x12, 0)
+#endif
+
+/* To punch a hole into a block device writes zeroes where the device cannot unmap to zeroes; a
+ * discard never writes. */
+static void prep_discard(const struct linux_disk *disk, struct io_uring_sqe *sqe,
+                         const struct disk_io *io)
+{
+    if (disk->cannot_discard) {
+        io_uring_prep_nop(sqe);
+        return;
+    }
+    if (!disk->discards) {
+        io_uring_prep_fallocate(sqe, disk->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                (off_t)io->offset, io->bytes);
+        return;
+    }
+    io_uring_prep_rw(IORING_OP_URING_CMD, sqe, disk->fd, NULL, 0, 0);
+    sqe->cmd_op = BLOCK_URING_CMD_DISCARD;
+    sqe->addr = io->offset;
+    sqe->addr3 = io->bytes;
+}
+
 static void op_submit(struct disk_request *op)
 {
     struct linux_disk *disk = op->disk;
@@ -210,6 +292,10 @@ static void op_submit(struct disk_request *op)
     if (disk->in_memory && op->done_bytes == 0) {
         op->memory_result = memory_perform(disk, io);
         io_uring_prep_nop(sqe);
+        return;
+    }
+    if (disk->nvme) {
+        nvme_prep(op, sqe);
         return;
     }
     int fd = disk->fd;
@@ -222,8 +308,7 @@ static void op_submit(struct disk_request *op)
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         break;
     case DISK_DISCARD:
-        io_uring_prep_fallocate(sqe, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                (off_t)io->offset, io->bytes);
+        prep_discard(disk, sqe, io);
         break;
     case DISK_SEAL:
         WRONG("not zoned");
@@ -238,6 +323,8 @@ static void op_complete(struct uring_op *uring_op, int result, uint32_t flags)
     bool transfer = io->op == DISK_READ || io->op == DISK_WRITE;
     if (op->disk->in_memory && op->done_bytes == 0 && result >= 0)
         result = op->memory_result;
+    if (op->disk->nvme)
+        result = nvme_result(op, result);
     if (result == -EINTR || result == -EAGAIN) {
         op_submit(op);
         return;
@@ -251,6 +338,12 @@ static void op_complete(struct uring_op *uring_op, int result, uint32_t flags)
     }
     if (transfer && result == 0)
         result = -EIO; /* beyond the end: the device has shrunk */
+    bool unknown = result == -EINVAL || result == -EOPNOTSUPP;
+    if (io->op == DISK_DISCARD && op->disk->discards && unknown) {
+        op->disk->discards = false; /* an older kernel */
+        op_submit(op);
+        return;
+    }
     if (io->op == DISK_DISCARD && (result == -EOPNOTSUPP || result == -ENOSYS))
         result = 0;
     io->result = MIN(result, 0);

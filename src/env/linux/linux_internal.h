@@ -39,6 +39,7 @@ struct linux_reactor {
     struct signal_row signals[LINUX_SIGNALS_MAX];
     uint32_t signal_count;
     struct uring_op signal_op;
+    bool passthrough;                    /* the ring and the kernel take NVMe commands */
     bool zerocopy;                       /* the kernel has IORING_OP_SENDMSG_ZC */
     bool zerocopy_always;                /* for tests: even to this host, where it is slower */
     struct io_uring_buf_ring *recv_ring; /* NULL: the kernel has no provided-buffer rings */

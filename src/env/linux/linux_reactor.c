@@ -139,8 +139,11 @@ may_yield int uring_wait(struct uring_wait *wait)
 
 static int ring_init(struct linux_reactor *linux_reactor)
 {
-    static const unsigned flag_sets[] = {
-        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE,
+    /* Entries of double size are for passthrough (linux_nvme.c); others use half of each. */
+    const unsigned big = IORING_SETUP_SQE128 | IORING_SETUP_CQE32;
+    const unsigned flag_sets[] = {
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_CQSIZE | big,
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CQSIZE | big,
         IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CQSIZE,
         IORING_SETUP_CQSIZE,
     };
@@ -148,6 +151,7 @@ static int ring_init(struct linux_reactor *linux_reactor)
     for (size_t i = 0; i < ARRAY_COUNT(flag_sets); i++) {
         struct io_uring_params params = {.flags = flag_sets[i], .cq_entries = 4 * RING_ENTRIES};
         result = io_uring_queue_init_params(RING_ENTRIES, &linux_reactor->ring, &params);
+        linux_reactor->passthrough = result == 0 && (flag_sets[i] & big);
         if (result != -EINVAL)
             break;
     }
@@ -189,12 +193,14 @@ static void recv_ring_init(struct linux_reactor *linux_reactor)
         linux_recv_give(linux_reactor, i);
 }
 
-static void zerocopy_detect(struct linux_reactor *linux_reactor)
+static void operations_detect(struct linux_reactor *linux_reactor)
 {
     struct io_uring_probe *probe = io_uring_get_probe_ring(&linux_reactor->ring);
     if (!probe)
         return;
     linux_reactor->zerocopy = io_uring_opcode_supported(probe, IORING_OP_SENDMSG_ZC);
+    if (!io_uring_opcode_supported(probe, IORING_OP_URING_CMD))
+        linux_reactor->passthrough = false;
     io_uring_free_probe(probe);
 }
 
@@ -213,7 +219,7 @@ int linux_reactor_new(struct reactor **ret_reactor)
     list_init(&linux_reactor->free_disk_ops);
     list_init(&linux_reactor->free_parts);
     recv_ring_init(linux_reactor);
-    zerocopy_detect(linux_reactor);
+    operations_detect(linux_reactor);
     *ret_reactor = &linux_reactor->base;
     return 0;
 }
