@@ -269,10 +269,7 @@ void fake_clean_one(struct store *store)
     buf_put(buf);
 }
 
-int store_scrub(struct store *store, uint64_t rate_bytes_per_s,
-                int (*fn)(void *context, struct slice owner_key, struct store_extent extent,
-                          const void *data),
-                void *context)
+int store_scrub(struct store *store, uint64_t rate_bytes_per_s, store_scrub_fn fn, void *context)
 {
     for (uint32_t i = 0; i < store->row_count; i++) {
         struct fake_row row = store->rows[i];

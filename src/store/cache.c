@@ -121,37 +121,59 @@ void cache_fini(struct store *store)
     htable_fini(&cache->table);
 }
 
+/* 0, -EIO, -ERR_CORRUPT_DISK. */
+static int copy_read(struct store *store, const struct disk_pointer *pointer, uint32_t copy,
+                     void *bytes)
+{
+    int result =
+        disk_read(store->disk, pointer->block[copy] * STORE_BLOCK_BYTES, bytes, pointer->bytes);
+    if (result == 0 && crc32c(0, bytes, pointer->bytes) != pointer->crc)
+        result = -ERR_CORRUPT_DISK;
+    return result;
+}
+
+/* Write a bad copy anew: bytes are those of the good one. */
+static void copy_repair(struct store *store, const struct disk_pointer *pointer, uint32_t bad,
+                        const void *bytes)
+{
+    unsigned long long at = pointer->block[bad], good = pointer->block[1 - bad];
+    if (store->fenced || store->options.read_only)
+        return;
+    if (disk_info(store->disk)->zone_bytes > 0) { /* ZN2 */
+        log_warn("store-node-copy-bad", "block=%llu good=%llu", at, good);
+        return;
+    }
+    store->health.node_repairs++;
+    log_warn("store-node-repaired", "block=%llu good=%llu", at, good);
+    /* Best effort: the other copy is good, and the next reader will try again. */
+    (void)!disk_write(store->disk, at * STORE_BLOCK_BYTES, bytes, pointer->bytes);
+}
+
 int copies_read(struct store *store, const struct disk_pointer *pointer, void *bytes)
 {
-    int result = 0;
-    for (uint32_t copy = 0; copy < 2; copy++) {
-        result =
-            disk_read(store->disk, pointer->block[copy] * STORE_BLOCK_BYTES, bytes, pointer->bytes);
-        if (result == 0 && crc32c(0, bytes, pointer->bytes) == pointer->crc) {
-            if (copy == 0 || store->fenced || store->options.read_only)
-                return 0;
-            if (disk_info(store->disk)->zone_bytes > 0) { /* ZN2 */
-                log_warn("store-node-copy-bad", "block=%llu good=%llu",
-                         (unsigned long long)pointer->block[0],
-                         (unsigned long long)pointer->block[1]);
-                return 0;
-            }
-            store->health.node_repairs++;
-            log_warn("store-node-repaired", "block=%llu good=%llu",
-                     (unsigned long long)pointer->block[0], (unsigned long long)pointer->block[1]);
-            /* Best effort: the other copy is good, and the next reader will try again. */
-            (void)!disk_write(store->disk, pointer->block[0] * STORE_BLOCK_BYTES, bytes,
-                              pointer->bytes);
-            return 0;
-        }
+    if (copy_read(store, pointer, 0, bytes) == 0)
+        return 0;
+    int result = copy_read(store, pointer, 1, bytes);
+    if (result == 0) {
+        copy_repair(store, pointer, 0, bytes);
+        return 0;
     }
     store->health.node_losses++;
     if ((store->health.node_losses & (store->health.node_losses - 1)) != 0)
         return -ERR_CORRUPT_DISK; /* said often enough: at 1, 2, 4, 8, ... */
     log_error("store-node-lost", "block=%llu other=%llu error=%s",
               (unsigned long long)pointer->block[0], (unsigned long long)pointer->block[1],
-              result ? error_name(result) : "bad checksum");
+              error_name(result));
     return -ERR_CORRUPT_DISK;
+}
+
+int copies_verify(struct store *store, const struct disk_pointer *pointer, void *bytes)
+{
+    bool second = copy_read(store, pointer, 1, bytes) == 0;
+    int result = copies_read(store, pointer, bytes); /* which repairs the first */
+    if (result == 0 && !second)
+        copy_repair(store, pointer, 1, bytes);
+    return result;
 }
 
 static int load(struct store *store, struct cache_node *node, uint32_t level)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Check and scrub: walk everything, compare, report.
+/* Check: walk everything, compare, report.
  *
  * store_check holds one tree version and walks its nodes: each readable, well formed, in order, in
  * the range its parent gives it, inside a node segment. Then it sums the backpointer rows per
@@ -180,38 +180,4 @@ int store_check(struct store *store)
 {
     uint32_t told = 0;
     return store_check_report(store, finding_to_log, &told);
-}
-
-int store_scrub(struct store *store, uint64_t rate_bytes_per_s,
-                int (*fn)(void *context, struct slice owner_key, struct store_extent extent,
-                          const void *data),
-                void *context)
-{
-    uint8_t from[BACKPOINTER_KEY_BYTES];
-    backpointer_key(from, 0);
-    static const uint8_t end[5] = {0, 0, 0, 0, BACKPOINTER_TABLE + 1};
-    struct store_iter *iter = store_iter_new(store);
-    struct buf *buf = buf_new(STORE_EXTENT_BLOCKS_MAX * STORE_BLOCK_BYTES);
-    store_iter_seek(iter, slice_of(from, sizeof from));
-    struct slice key, value, owner;
-    struct store_extent extent;
-    int result;
-    while ((result = store_iter_next(iter, slice_of(end, sizeof end), &key, &value)) > 0) {
-        if (!backpointer_parse(key, value, &extent, &owner))
-            continue;
-        /* An unreadable extent is handed over as zeroes: its checksum will not match. */
-        if (store_extent_read(store, extent, 0, extent.blocks, buf->data) < 0)
-            memset(buf->data, 0, extent.blocks * STORE_BLOCK_BYTES);
-        result = fn(context, owner, extent, buf->data);
-        if (result < 0 || store->stopping)
-            break;
-        uint64_t bytes = extent.blocks * (uint64_t)STORE_BLOCK_BYTES;
-        if (rate_bytes_per_s)
-            fiber_sleep(bytes * NS_PER_S / rate_bytes_per_s);
-        else
-            fiber_yield();
-    }
-    buf_put(buf);
-    store_iter_free(iter);
-    return MIN(result, 0);
 }

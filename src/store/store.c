@@ -58,6 +58,7 @@ static struct store *store_new(struct disk *disk, const struct store_options *op
     waitq_init(&store->space);
     waitq_init(&store->stopped);
     waitq_init(&store->cleaner.wake);
+    waitq_init(&store->scrubbing.wake);
     list_init(&store->trees);
     store->active = memtable_new(&store->memtable_pool);
     segment_init(store, super->segment_count, super->segment_blocks);
@@ -107,7 +108,8 @@ static void stop_fibers(struct store *store)
     waitq_wake_all(&store->checkpoint.wake);
     waitq_wake_all(&store->cleaner.wake);
     waitq_wake_all(&store->space);
-    while (store->fibers > 0)
+    waitq_wake_all(&store->scrubbing.wake);
+    while (store->fibers > 0 || store->scrubbing.running)
         (void)!waitq_wait(&store->stopped, 0);
     /* Let what is in flight come back, and the turn hook run. */
     timer_cancel(&store->journal.lazy_timer);

@@ -238,12 +238,17 @@ struct store_health {
 };
 void store_health(const struct store *store, struct store_health *ret_health);
 
-/* Walk all live extents in physical order and hand each to fn (owner key, extent, its bytes); paced
- * by rate_bytes_per_s (0: no limit). fn returns 0 to go on. */
+/* Read all that lives on the device, paced by rate_bytes_per_s (0: no limit). Tree nodes with a bad
+ * copy are repaired (store_health tells how many); extents go to fn in physical order: owner key,
+ * extent, its bytes (zeroes if unreadable). fn compares them with its checksums, having made sure
+ * that the owner still refers to the extent; it returns 0 to go on or an error to stop.
+ * 0, also if the store is being closed; -ERR_BUSY: one is running; errors of store_get and fn. */
+typedef may_yield int (*store_scrub_fn)(void *context, struct slice owner_key,
+                                        struct store_extent extent, const void *data);
 may_yield must_check int store_scrub(struct store *store, uint64_t rate_bytes_per_s,
-                                     int (*fn)(void *context, struct slice owner_key,
-                                               struct store_extent extent, const void *data),
-                                     void *context);
+                                     store_scrub_fn fn, void *context);
+/* Bytes that the one that runs has read, of how many. Total 0: none runs. */
+void store_scrub_progress(const struct store *store, uint64_t *ret_done, uint64_t *ret_total);
 /* Verify structure: tree order, checksums of all nodes, live counts against backpointers,
  * backpointers inside segments. 0 or -ERR_CORRUPT_DISK, first findings in the log. */
 may_yield must_check int store_check(struct store *store);

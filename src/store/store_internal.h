@@ -8,6 +8,7 @@
 #include "base/htable.h"
 #include "base/mem.h"
 #include "format/disk_store.h"
+#include "store/cache.h"
 #include "store/memtable.h"
 #include "store/node.h"
 #include "store/store.h"
@@ -77,42 +78,6 @@ void segment_free_dead(struct store *store, uint64_t proven_lsn);
 void segment_reclaim(struct store *store);
 /* lsn that the journal has to prove before some dying segment can be freed; 0: none waits. */
 uint64_t segment_awaited_lsn(const struct store *store);
-
-/* ---- cache.c: clean tree nodes in memory --------------------------------------------------- */
-
-struct cache_node {
-    struct htable_node hash;
-    struct list lru;
-    struct disk_pointer pointer;
-    uint8_t *bytes;
-    uint32_t pins;
-    bool loading;
-    int result; /* of loading */
-    struct waitq loaded;
-};
-struct cache {
-    struct htable table;
-    struct list lru; /* least recently used first */
-    uint64_t count;
-    uint64_t count_max;
-    struct list spare;        /* nodes without contents */
-    struct cache_slab *slabs; /* where nodes come from */
-};
-void cache_init(struct store *store, uint64_t bytes);
-void cache_fini(struct store *store);
-/* The node, pinned until cache_put. -ERR_CORRUPT_DISK, -EIO. */
-may_yield must_check int cache_get(struct store *store, const struct disk_pointer *pointer,
-                                   uint32_t level, struct cache_node **ret_node);
-void cache_put(struct store *store, struct cache_node *node);
-/* The same, for a node that the next tree does not have any more. */
-void cache_retire(struct store *store, struct cache_node *node);
-bool cache_has(struct store *store, const struct disk_pointer *pointer);
-/* Remember a node just written. */
-void cache_insert(struct store *store, const struct disk_pointer *pointer, const void *bytes);
-/* Read either copy of anything that a disk_pointer names, repairing a bad one from the other.
- * bytes: pointer->bytes of room, block-aligned. */
-may_yield must_check int copies_read(struct store *store, const struct disk_pointer *pointer,
-                                     void *bytes);
 
 /* ---- tree.c: lookup ------------------------------------------------------------------------ */
 
@@ -234,6 +199,11 @@ struct store {
     struct extents extents;
     struct checkpoint checkpoint;
     struct cleaner cleaner;
+    struct scrubbing {
+        bool running;
+        uint64_t done_bytes;
+        struct waitq wake; /* it pauses here */
+    } scrubbing;
     struct waitq space; /* something was freed or drained: look again */
     struct waitq stopped;
     uint32_t fibers;
