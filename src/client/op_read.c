@@ -146,7 +146,7 @@ static int read_inode(struct client_inode *inode, uint64_t offset, uint32_t byte
         if (client_inode_inline(inode))
             return -ERR_CORRUPT_WIRE; /* the server contradicts itself */
     }
-    if (end > inode->attr.size && !client_inode_fresh(inode)) {
+    if (!client_inode_fresh(inode)) { /* I4: the file may have become shorter, too */
         int result = client_inode_refresh(inode);
         if (result < 0)
             return result;

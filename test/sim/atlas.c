@@ -13,14 +13,18 @@
  *  A2. One kind of damage per victim and episode: a node that was cut off may have had its partners
  *      dropped in its favour, and be the last to hold something. To kill it then would be a second
  *      fault.
- *  A3. Damage without loss (slow messages, slow disks, clients that die) may come any time.
+ *  A3. A *blackout* takes all nodes at once, after which only what was fsynced must be there: it
+ * has seeds of its own, whose loads expect it. It comes when all copies are in sync. A4. A node
+ * lost for good counts as a victim; nodes that join or are drained do not, and are damaged
+ * meanwhile like others. A5. Damage without loss (slow messages, slow disks, clients that die) may
+ * come any time.
  *
  * The map group has three voters, so two victims may stop it; it goes on when one is back. */
 #include "base/assert.h"
-#include "base/mem.h"
+#include "changes.h"
 #include "world.h"
 
-enum { VICTIMS_MAX = 2 };
+enum { VICTIMS_MAX = 2, DAMAGE_MAX = 3 };
 #define HOLD_MAX_NS    (3 * NS_PER_S)
 #define LONG_MIN_NS    (5 * NS_PER_S)
 #define LONG_MAX_NS    (50 * NS_PER_S)
@@ -56,7 +60,7 @@ static void reset_conns(struct world *world, uint32_t node)
         if (i != node && world_below(world, 3) > 0)
             sim_reset_conns(host_of(world, node), host_of(world, i));
     }
-    for (uint32_t i = 0; i < world->plan.clients; i++)
+    for (uint32_t i = 0; i < world->scenario.clients; i++)
         sim_reset_conns(host_of(world, node), world->clients[i].host);
 }
 
@@ -82,11 +86,33 @@ static void slow_disk(struct world *world, uint32_t node, bool on)
 
 static void client_dies(struct world *world)
 {
-    struct world_client *client = &world->clients[world_below(world, world->plan.clients)];
+    struct world_client *client = &world->clients[world_below(world, world->scenario.clients)];
     sim_node_crash(client->host);
     fiber_sleep(world_between(world, NS_PER_MS, NS_PER_S));
     sim_node_restart(client->host);
     world_client_start(client);
+}
+
+/* All at once; some hosts lose power, others only the process. */
+static void blackout(struct world *world)
+{
+    bool power = world_below(world, 2);
+    world->blackouts++;
+    for (uint32_t i = 0; i < world->cluster.node_count; i++) {
+        if (world->cluster.members[i].removed || !sim_node_up(host_of(world, i)))
+            continue;
+        if (power)
+            cluster_power_off(&world->cluster, i);
+        else
+            cluster_crash(&world->cluster, i);
+    }
+    fiber_sleep(world_between(world, 0, HOLD_MAX_NS));
+    for (uint32_t i = 0; i < world->cluster.node_count; i++) {
+        if (world->cluster.members[i].removed)
+            continue;
+        cluster_restart(&world->cluster, i);
+        fiber_sleep(world_between(world, 0, STAGGER_MAX_NS));
+    }
 }
 
 static void damage_begin(struct world *world, const struct damage *damage)
@@ -94,6 +120,7 @@ static void damage_begin(struct world *world, const struct damage *damage)
     world_tell(world, "---- %s begins, node %u", fault_name(damage->kind), damage->node + 1);
     switch (damage->kind) {
     case FAULT_CRASH:
+    case FAULT_LOST:
         cluster_crash(&world->cluster, damage->node);
         break;
     case FAULT_POWER:
@@ -119,6 +146,15 @@ static void damage_begin(struct world *world, const struct damage *damage)
         break;
     case FAULT_CLIENT:
         client_dies(world);
+        break;
+    case FAULT_JOIN:
+        (void)changes_join(world); /* or there are enough of them */
+        break;
+    case FAULT_DRAIN:
+        (void)changes_drain(world, damage->node); /* a failure has been told */
+        break;
+    case FAULT_BLACKOUT:
+        blackout(world);
         break;
     case FAULT_KINDS:
         WRONG("fault");
@@ -148,8 +184,14 @@ static void damage_end(struct world *world, const struct damage *damage)
     case FAULT_SLOW_DISK:
         slow_disk(world, damage->node, false);
         break;
+    case FAULT_LOST:
+    case FAULT_DRAIN:
+        changes_remove(world, damage->node);
+        break;
     case FAULT_RESET:
     case FAULT_CLIENT:
+    case FAULT_JOIN:
+    case FAULT_BLACKOUT:
         break; /* was over at once */
     case FAULT_KINDS:
         WRONG("fault");
@@ -158,10 +200,10 @@ static void damage_end(struct world *world, const struct damage *damage)
 
 static enum fault_kind some_kind(struct world *world)
 {
-    uint32_t count = (uint32_t)__builtin_popcount(world->plan.faults);
+    uint32_t count = (uint32_t)__builtin_popcount(world->scenario.faults);
     uint32_t nth = world_below(world, count);
     for (uint32_t i = 0; i < FAULT_KINDS; i++) {
-        if ((world->plan.faults & (1u << i)) && nth-- == 0)
+        if ((world->scenario.faults & (1u << i)) && nth-- == 0)
             return i;
     }
     WRONG("counted");
@@ -174,22 +216,51 @@ static uint64_t some_hold_ns(struct world *world)
     return world_between(world, 0, HOLD_MAX_NS);
 }
 
-/* A1: C - 1 victims, different nodes. */
-static uint32_t choose(struct world *world, struct damage damage[VICTIMS_MAX])
+/* A node that lives and is no victim yet. */
+static uint32_t some_node(struct world *world, const struct damage *damage, uint32_t count)
 {
-    uint32_t limit = MIN(world->plan.copies - 1, (uint32_t)VICTIMS_MAX);
-    uint32_t count = 1 + world_below(world, limit);
-    uint32_t first = world_below(world, world->plan.nodes);
-    for (uint32_t i = 0; i < count; i++)
-        damage[i] = (struct damage){some_kind(world), (first + i) % world->plan.nodes};
-    if (count == 2 && damage[0].kind == damage[1].kind && damage[0].kind == FAULT_SLOW_NET)
-        count = 1;
+    for (;;) {
+        uint32_t node = world_below(world, world->cluster.node_count);
+        const struct cluster_member *member = &world->cluster.members[node];
+        bool free = !member->removed && member->done && member->result == 0;
+        for (uint32_t i = 0; i < count; i++)
+            free &= damage[i].node != node;
+        if (free)
+            return node;
+    }
+}
+
+static bool is_whole_world(enum fault_kind kind)
+{
+    return kind == FAULT_SLOW_NET || kind == FAULT_BLACKOUT;
+}
+
+/* A1: C - 1 victims, different nodes; A4. */
+static uint32_t choose(struct world *world, struct damage damage[DAMAGE_MAX])
+{
+    uint32_t victims =
+        1 + world_below(world, MIN(world->scenario.copies - 1, (uint32_t)VICTIMS_MAX));
+    uint32_t count = 0;
+    while (count < victims) {
+        struct damage *next = &damage[count];
+        *next = (struct damage){some_kind(world), some_node(world, damage, count)};
+        bool leaves = next->kind == FAULT_LOST || next->kind == FAULT_DRAIN;
+        if (leaves && (count > 0 || !changes_can_lose(world)))
+            next->kind = FAULT_JOIN;
+        if (is_whole_world(next->kind)) {
+            damage[0] = *next;
+            return 1;
+        }
+        bool harmless = next->kind == FAULT_JOIN || next->kind == FAULT_DRAIN;
+        victims += harmless && victims < DAMAGE_MAX;
+        count++;
+    }
     return count;
 }
 
 static void episode(struct world *world)
 {
-    struct damage damage[VICTIMS_MAX];
+    struct damage damage[DAMAGE_MAX];
     uint32_t count = choose(world, damage);
     for (uint32_t i = 0; i < count; i++) {
         damage_begin(world, &damage[i]);
@@ -204,7 +275,8 @@ static void episode(struct world *world)
 
 void atlas_run(struct world *world)
 {
-    for (uint32_t i = 0; i < world->plan.episodes && world->plan.faults && !world->failed; i++) {
+    for (uint32_t i = 0; i < world->scenario.episodes && world->scenario.faults && !world->failed;
+         i++) {
         world_hold(world, world_between(world, 0, GAP_MAX_NS));
         episode(world);
         if (!world_wait_whole(world))

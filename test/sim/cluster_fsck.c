@@ -28,11 +28,14 @@ static void check_fiber(void *arg)
 {
     struct check *check = arg;
     const char *disks[CLUSTER_NODES_MAX];
-    for (uint32_t i = 0; i < check->cluster->node_count; i++)
-        disks[i] = check->cluster->members[i].disk;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < check->cluster->node_count; i++) {
+        if (!check->cluster->members[i].removed)
+            disks[count++] = check->cluster->members[i].disk;
+    }
     const struct node_fsck_options options = {
         .disks = disks,
-        .disk_count = check->cluster->node_count,
+        .disk_count = count,
         .memory_bytes = MAX(MEMORY_MIB * MIB, node_fsck_memory_min(check->cluster->node_count)),
         .table_bytes = TABLE_BYTES,
         .read_data = true,

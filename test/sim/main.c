@@ -63,21 +63,22 @@ static double now_s(void)
 
 /* ---- one seed ----------------------------------------------------------------------------- */
 
-static _Noreturn void child(const struct plan *plan, bool trace, bool shift, int pipe_fd)
+static _Noreturn void child(const struct scenario *scenario, bool trace, bool shift, int pipe_fd)
 {
     struct world_result result;
     struct rlimit limit = {SECONDS_MAX, SECONDS_MAX};
     (void)setrlimit(RLIMIT_CPU, &limit);
     void *volatile shifted = shift ? malloc(SHIFT_BYTES) : NULL; /* never freed */
     (void)shifted;
-    world_run(plan, trace, &result);
+    world_run(scenario, trace, &result);
     fflush(stdout);
     ssize_t written = write(pipe_fd, &result, sizeof result);
     _exit(written == sizeof result ? 0 : 2);
 }
 
 /* CPU seconds of the run. */
-static double run_plan(const struct plan *plan, bool trace, bool shift, struct world_result *result)
+static double run_scenario(const struct scenario *scenario, bool trace, bool shift,
+                           struct world_result *result)
 {
     struct rusage used;
     int fds[2], status = 0;
@@ -87,7 +88,7 @@ static double run_plan(const struct plan *plan, bool trace, bool shift, struct w
     pid_t pid = fork();
     assert(pid >= 0);
     if (pid == 0)
-        child(plan, trace, shift, fds[1]);
+        child(scenario, trace, shift, fds[1]);
     close(fds[1]);
     ssize_t got = read(fds[0], result, sizeof *result);
     close(fds[0]);
@@ -108,14 +109,14 @@ static double run_plan(const struct plan *plan, bool trace, bool shift, struct w
 
 static bool run_seed(const struct arguments *arguments, uint64_t seed, struct totals *totals)
 {
-    struct plan plan;
+    struct scenario scenario;
     struct world_result result, again;
-    plan_make(seed, &plan);
+    scenario_make(seed, &scenario);
     if (arguments->trace)
-        plan_print(&plan);
-    double cpu_s = run_plan(&plan, arguments->trace, false, &result);
+        scenario_print(&scenario);
+    double cpu_s = run_scenario(&scenario, arguments->trace, false, &result);
     if (!result.failed && arguments->twice) {
-        (void)run_plan(&plan, false, true, &again);
+        (void)run_scenario(&scenario, false, true, &again);
         if (again.hash != result.hash) {
             printf("two runs differ: trace hash %016llx and %016llx\n",
                    (unsigned long long)result.hash, (unsigned long long)again.hash);
@@ -134,7 +135,7 @@ static bool run_seed(const struct arguments *arguments, uint64_t seed, struct to
                (double)result.virtual_ns / 1e9, cpu_s, (unsigned long long)result.ops,
                (unsigned long long)result.hash);
     if (result.failed) {
-        plan_print(&plan);
+        scenario_print(&scenario);
         printf("replay: ./dev sim --seed %llu --trace\n", (unsigned long long)seed);
     }
     return !result.failed;

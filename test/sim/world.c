@@ -10,7 +10,7 @@
  * W1. The director's and the clients' hosts remember nothing that must survive on their own heaps:
  *     histories are on the process's.
  * W2. Choices of loads and damage come from world->random, not from the simulator's, so narrowing a
- *     plan changes little else.
+ *     scenario changes little else.
  * W3. A node whose process has ended (fenced, or a start that failed) is started again after a
  *     moment, as a service manager does. */
 #include "world.h"
@@ -30,7 +30,11 @@
 #define TICK_NS        (20 * NS_PER_MS)
 #define RESTART_MAX_NS (200 * NS_PER_MS)
 
-static const struct load *const loads[LOAD_KINDS] = {[LOAD_NAMES] = &load_names};
+static const struct load *const loads[LOAD_KINDS] = {[LOAD_NAMES] = &load_names,
+                                                     [LOAD_FILES] = &load_files,
+                                                     [LOAD_APPEND] = &load_append,
+                                                     [LOAD_SCRATCH] = &load_scratch,
+                                                     [LOAD_DURABLE] = &load_durable};
 
 const struct client_cred world_root = {.checked = true};
 
@@ -90,7 +94,7 @@ static void tend(struct world *world)
     for (uint32_t i = 0; i < world->cluster.node_count; i++) {
         struct cluster_member *member = &world->cluster.members[i];
         bool ended = member->fenced || (member->done && member->result < 0);
-        if (!sim_node_up(member->sim_node) || !ended)
+        if (!sim_node_up(member->sim_node) || !ended || member->removed)
             continue;
         world_tell(world, "node %u has ended (%s), starts again", member->id,
                    error_name(member->fenced ? member->fenced : member->result));
@@ -109,18 +113,20 @@ void world_hold(struct world *world, uint64_t duration_ns)
     }
 }
 
-static void print_unwhole(struct world *world)
+void world_print_map(struct world *world)
 {
     const struct map_view *view = map_client_view(world->map);
+    for (uint32_t i = 0; view && i < view->header->node_count; i++)
+        printf("  node %u: state %u, intent %u, voter %u\n", view->nodes[i].id,
+               view->nodes[i].state, view->nodes[i].intent, view->nodes[i].voter);
     for (uint32_t i = 0; view && i < view->header->group_count; i++) {
         const struct map_group *group = &view->groups[i];
-        if (group->primary == 0 || map_group_in_sync_count(group) < world->plan.copies)
-            printf("  group %u: primary %u, %u in sync, epoch %u\n", group->id, group->primary,
-                   map_group_in_sync_count(group), group->epoch);
+        printf("  group %u: epoch %u, primary %u, members (state):", group->id, group->epoch,
+               group->primary);
+        for (uint32_t m = 0; m < group->member_count; m++)
+            printf(" %u (%u)", group->members[m].node, group->members[m].state);
+        printf("\n");
     }
-    for (uint32_t i = 0; view && i < world->cluster.node_count; i++)
-        printf("  node %u: map state %u, process %s\n", i + 1, view->nodes[i].state,
-               sim_node_up(world->cluster.members[i].sim_node) ? "up" : "down");
 }
 
 bool world_wait_whole(struct world *world)
@@ -130,7 +136,7 @@ bool world_wait_whole(struct world *world)
         if (env_now_ns() > begin_ns + WHOLE_MAX_NS) {
             world_fail(world, "not all copies are in sync %.0f s after the last damage ended",
                        (double)WHOLE_MAX_NS / 1e9);
-            print_unwhole(world);
+            world_print_map(world);
             return false;
         }
         tend(world);
@@ -153,7 +159,7 @@ static void load_fiber(void *arg)
     struct world_client *client = run->client;
     struct world *world = client->world;
     while (client->todo[run->load] > 0 && !world->stop) {
-        fiber_sleep(world_between(world, 0, world->plan.think_ns));
+        fiber_sleep(world_between(world, 0, world->scenario.think_ns));
         client->todo[run->load]--;
         world->ops++;
         loads[run->load]->step(client);
@@ -181,12 +187,13 @@ static void client_fiber(void *arg)
 void world_client_start(struct world_client *client)
 {
     client->running = 0;
+    memset(client->files, 0, sizeof client->files);
     reactor_spawn(sim_node_reactor(client->host), "client", client_fiber, client);
 }
 
 static bool clients_done(const struct world *world)
 {
-    for (uint32_t i = 0; i < world->plan.clients; i++) {
+    for (uint32_t i = 0; i < world->scenario.clients; i++) {
         const struct world_client *client = &world->clients[i];
         if (client->running > 0)
             return false;
@@ -200,11 +207,18 @@ static bool clients_done(const struct world *world)
 
 /* ---- the run ------------------------------------------------------------------------------ */
 
+/* After a blackout only LOAD_DURABLE knows what must be there. */
+static bool is_judged(const struct world *world, uint32_t load)
+{
+    return !world->scenario.blackouts || load == LOAD_DURABLE;
+}
+
 static void each_load(struct world *world, bool finish)
 {
     for (uint32_t i = 0; i < LOAD_KINDS && !world->failed; i++) {
-        if (world->plan.loads & (1u << i))
-            (finish ? loads[i]->finish : loads[i]->setup)(world);
+        void (*fn)(struct world * world) = finish ? loads[i]->finish : loads[i]->setup;
+        if (fn && (world->scenario.loads & (1u << i)) && (!finish || is_judged(world, i)))
+            fn(world);
     }
 }
 
@@ -227,7 +241,7 @@ static void director_fiber(void *arg)
     world->client = cluster_client(&world->cluster, &world->map);
     if (world_wait_whole(world))
         each_load(world, false);
-    for (uint32_t i = 0; i < world->plan.clients && !world->failed; i++)
+    for (uint32_t i = 0; i < world->scenario.clients && !world->failed; i++)
         world_client_start(&world->clients[i]);
     if (!world->failed)
         atlas_run(world);
@@ -245,22 +259,34 @@ static void director_fiber(void *arg)
 static bool is_over(void *context)
 {
     const struct world *world = context;
-    return world->done || world->failed;
+    return world->done || world->failed || world->wants_node;
+}
+
+static void run(struct world *world)
+{
+    uint64_t end_ns = world_now_ns(world) + RUN_MAX_NS;
+    while (sim_run_until(world->cluster.sim, is_over, world, end_ns) && world->wants_node) {
+        uint32_t index = cluster_add_node(&world->cluster);
+        world_tell(world, "---- host %u joins", index + 1);
+        world->wants_node = false;
+    }
+    if (!world->done && !world->failed)
+        world_fail(world, "the run has not ended within %.0f s", (double)RUN_MAX_NS / 1e9);
 }
 
 static void make(struct world *world)
 {
-    const struct plan *plan = &world->plan;
+    const struct scenario *scenario = &world->scenario;
     char ip[32];
-    cluster_start(&world->cluster, plan->seed, plan->nodes, plan->copies);
+    cluster_start(&world->cluster, scenario->seed, scenario->nodes, scenario->copies);
     world->director = sim_node_new(world->cluster.sim, "10.0.2.1");
-    for (uint32_t i = 0; i < plan->clients; i++) {
+    for (uint32_t i = 0; i < scenario->clients; i++) {
         struct world_client *client = &world->clients[i];
         (void)snprintf(ip, sizeof ip, "10.0.3.%u", i + 1);
         *client = (struct world_client){.world = world, .index = i};
         client->host = sim_node_new(world->cluster.sim, ip);
         for (uint32_t j = 0; j < LOAD_KINDS; j++)
-            client->todo[j] = plan->loads & (1u << j) ? plan->ops : 0;
+            client->todo[j] = scenario->loads & (1u << j) ? scenario->ops : 0;
     }
 }
 
@@ -268,7 +294,7 @@ static void judge(struct world *world, struct world_result *result)
 {
     struct fsck_counts counts = {0};
     for (uint32_t i = 0; i < LOAD_KINDS; i++) {
-        if (world->plan.loads & (1u << i))
+        if (loads[i]->check && (world->scenario.loads & (1u << i)) && is_judged(world, i))
             result->undecided += loads[i]->check(world);
     }
     uint32_t wrong = world->failed ? 0 : cluster_fsck(&world->cluster, true, &counts);
@@ -276,26 +302,26 @@ static void judge(struct world *world, struct world_result *result)
         world_fail(world, "the disks have %u faults", wrong);
 }
 
-void world_run(const struct plan *plan, bool trace, struct world_result *ret_result)
+void world_run(const struct scenario *scenario, bool trace, struct world_result *ret_result)
 {
     struct world *world = calloc(1, sizeof *world);
     struct world_result result = {0};
-    world->plan = *plan;
+    world->scenario = *scenario;
     world->trace = trace;
-    random_init(&world->random, hash_u64(plan->seed + 1));
+    random_init(&world->random, hash_u64(scenario->seed + 1));
     log_set_level(trace ? LOG_DEBUG : LOG_ERROR);
     log_set_sink(log_line, world);
     make(world);
     reactor_spawn(sim_node_reactor(world->director), "director", director_fiber, world);
-    (void)sim_run_until(world->cluster.sim, is_over, world, world_now_ns(world) + RUN_MAX_NS);
-    if (!world->done && !world->failed)
-        world_fail(world, "the run has not ended within %.0f s", (double)RUN_MAX_NS / 1e9);
+    run(world);
     judge(world, &result);
     result.failed = world->failed;
     result.hash = sim_trace_hash(world->cluster.sim);
     result.virtual_ns = world_now_ns(world) - NS_PER_S;
     result.ops = world->ops;
     names_fini(&world->names);
+    files_fini(&world->files);
+    free(world->appends.list);
     cluster_free(&world->cluster);
     free(world);
     *ret_result = result;

@@ -7,8 +7,10 @@
 
 #include "base/random.h"
 #include "cluster_fsck.h"
+#include "files.h"
+#include "load_append.h"
 #include "names.h"
-#include "plan.h"
+#include "scenario.h"
 
 struct world;
 
@@ -16,22 +18,41 @@ struct world_client {
     struct world *world;
     struct sim_node *host;
     uint32_t index;
-    struct client *client;     /* on the host's heap */
-    uint32_t todo[LOAD_KINDS]; /* operations left; survive a crash of the host */
-    uint32_t running;          /* fibers */
+    struct client *client;            /* on the host's heap */
+    uint32_t todo[LOAD_KINDS];        /* operations left; survive a crash of the host */
+    struct client_file *files[FILES]; /* of LOAD_FILES; on the host's heap */
+    uint32_t running;                 /* fibers */
+};
+
+enum { DURABLE_FILES = 5 };
+
+/* A file of LOAD_DURABLE. Stamps of its writes grow. */
+struct durable {
+    uint32_t last;      /* written, perhaps */
+    uint32_t synced;    /* its fsync succeeded */
+    uint32_t blackouts; /* how many there had been when the last write was acknowledged */
+    bool exact;         /* the last write was acknowledged, and nothing can have been lost */
 };
 
 struct world {
-    struct plan plan;
+    struct scenario scenario;
     struct random random; /* the choices of loads and atlas */
     struct cluster cluster;
     struct sim_node *director; /* its host; never damaged */
     struct client *client;     /* the director's */
     struct map_client *map;
-    struct world_client clients[PLAN_CLIENTS_MAX];
+    struct world_client clients[SCENARIO_CLIENTS_MAX];
     struct names_history names;
-    uint64_t ops; /* by all clients */
-    bool stop;    /* clients start nothing new */
+    struct files_history files;
+    uint64_t file_inos[FILES];
+    struct appends appends;
+    uint32_t scratches;
+    struct durable durable[SCENARIO_CLIENTS_MAX][DURABLE_FILES];
+    uint64_t durable_dirs[SCENARIO_CLIENTS_MAX];
+    uint32_t blackouts;
+    bool wants_node; /* from the main loop: one more */
+    uint64_t ops;    /* by all clients */
+    bool stop;       /* clients start nothing new */
     bool done;
     bool failed;
     bool trace;
@@ -45,13 +66,16 @@ struct world_result {
     uint32_t undecided; /* histories too hard to judge */
 };
 
-/* Run a plan from the start to the verdict; what is wrong is printed. */
-void world_run(const struct plan *plan, bool trace, struct world_result *ret_result);
+/* Run a scenario from the start to the verdict; what is wrong is printed. */
+void world_run(const struct scenario *scenario, bool trace, struct world_result *ret_result);
 
 /* The run has failed: print why; the first time counts. */
 void world_fail(struct world *world, const char *format, ...) printf_like(2, 3);
 /* A line of the trace, if there is one. */
 void world_tell(struct world *world, const char *format, ...) printf_like(2, 3);
+
+/* The newest map the director knows. */
+void world_print_map(struct world *world);
 
 uint64_t world_now_ns(const struct world *world);
 /* A number below bound, from the world's own sequence. */
@@ -64,25 +88,25 @@ extern const struct client_cred world_root;
 void world_client_start(struct world_client *client);
 
 /* Wait until all copies are in sync on living nodes; restarts nodes whose process has ended. False
- * if it takes longer than plan's bound: then the run has failed. */
+ * if it takes longer than scenario's bound: then the run has failed. */
 may_yield bool world_wait_whole(struct world *world);
 /* Sleep, restarting nodes whose process has ended. */
 may_yield void world_hold(struct world *world, uint64_t duration_ns);
 
 /* ---- loads (load_*.c) -------------------------------------------------------------------- */
 
-struct load {
+struct load { /* setup, finish and check may be NULL */
     const char *name;
     may_yield void (*setup)(struct world *world);        /* by the director, before clients start */
     may_yield void (*step)(struct world_client *client); /* one operation */
     may_yield void (*finish)(struct world *world); /* by the director, after the last one: look */
     uint32_t (*check)(struct world *world);        /* outside fibers; histories undecided */
 };
-extern const struct load load_names;
+extern const struct load load_names, load_files, load_append, load_scratch, load_durable;
 
 /* ---- damage (atlas.c) -------------------------------------------------------------------- */
 
-/* All episodes of the plan; at the end nothing is damaged any more. In the director's fiber. */
+/* All episodes of the scenario; at the end nothing is damaged any more. In the director's fiber. */
 may_yield void atlas_run(struct world *world);
 
 #endif

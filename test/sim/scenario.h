@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef CFS_TEST_SIM_PLAN_H
-#define CFS_TEST_SIM_PLAN_H
+#ifndef CFS_TEST_SIM_SCENARIO_H
+#define CFS_TEST_SIM_SCENARIO_H
 
-/* What a seed stands for. A plan can be narrowed (fewer kinds of faults, fewer operations) to find
- * out what a failure needs. */
+/* What a seed stands for. A scenario can be narrowed (fewer kinds of faults, fewer operations) to
+ * find out what a failure needs. */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PLAN_CLIENTS_MAX = 4 };
+enum { SCENARIO_CLIENTS_MAX = 4 };
 
-/* name, chance in 16 that a plan has it, what it does */
+/* name, chance in 16 that a scenario has it, what it does */
 #define FAULT_TABLE(X)                                                                             \
     X(CRASH, 12, "a process dies and is started again")                                            \
     X(POWER, 8, "a host loses power, and what its disk had not flushed")                           \
@@ -20,7 +20,11 @@ enum { PLAN_CLIENTS_MAX = 4 };
     X(RESET, 8, "connections of a host break")                                                     \
     X(SLOW_NET, 6, "messages are slow, some very")                                                 \
     X(SLOW_DISK, 6, "a disk is slow")                                                              \
-    X(CLIENT, 6, "a client's host dies")
+    X(CLIENT, 6, "a client's host dies")                                                           \
+    X(JOIN, 3, "a new node")                                                                       \
+    X(DRAIN, 3, "a node is drained and removed")                                                   \
+    X(LOST, 3, "a node is lost for good and removed")                                              \
+    X(BLACKOUT, 0, "all nodes die at once")
 
 enum fault_kind {
 #define X(name, chance, text) FAULT_##name,
@@ -29,9 +33,9 @@ enum fault_kind {
         FAULT_KINDS
 };
 
-enum load_kind { LOAD_NAMES, LOAD_KINDS };
+enum load_kind { LOAD_NAMES, LOAD_FILES, LOAD_APPEND, LOAD_SCRATCH, LOAD_DURABLE, LOAD_KINDS };
 
-struct plan {
+struct scenario {
     uint64_t seed;
     uint32_t nodes;
     uint32_t copies;
@@ -40,11 +44,12 @@ struct plan {
     uint32_t loads;    /* bits of enum load_kind */
     uint32_t ops;      /* of each client and load */
     uint32_t episodes; /* of damage */
+    bool blackouts;    /* only what is fsynced must survive */
     uint64_t think_ns; /* at most, between operations of a client */
 };
 
-void plan_make(uint64_t seed, struct plan *ret_plan);
-void plan_print(const struct plan *plan);
+void scenario_make(uint64_t seed, struct scenario *ret_scenario);
+void scenario_print(const struct scenario *scenario);
 const char *fault_name(enum fault_kind kind);
 
 #endif
