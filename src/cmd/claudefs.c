@@ -28,6 +28,9 @@
 static const struct command_option demo_up_options[] = {
     {"nodes", 0, "N", "how many servers, 1 to 16 (default 3)"},
     {"copies", 0, "N", "copies of everything, 1 to 3 (default 2)"},
+    {"reactors", 0, "N",
+     "threads of each server, each with its part of the disk, at least 1G (default: this machine's "
+     "cores shared by the servers)"},
     {"size", 0, "SIZE", "size of each server's disk, a sparse file (default 8G, at least 1G)"},
     DEMO_DIR,
     {"mount", 0, "PATH", "where to mount (default DIR/mnt)"},

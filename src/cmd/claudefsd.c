@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The server: one node, one disk. Options, then the steps of a start, then nothing but signals. */
+/* The server: one device, one reactor per core and slice of it. Options, then the steps of a start,
+ * then nothing but signals. The main thread is the first target's; the others': targets.c. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include "cmd/process.h"
 #include "cmd/program_log.h"
 #include "cmd/report.h"
+#include "cmd/targets.h"
 #include "env/linux.h"
 #include "format/disk_node.h"
 #include "node/node.h"
@@ -27,12 +29,15 @@ enum { READY_TEXT_MAX = 200 };
 
 struct server {
     struct reactor *reactor;
-    struct node_options options;
+    struct node_options options; /* of target 0 */
+    uint64_t memory_bytes;       /* for all */
+    uint32_t reactors;           /* that the disk has to be formatted for; 0: any number */
+    struct disk *device;         /* if it is in slices: open for its lock */
     struct node *node;
+    struct targets *targets;
     struct format_uuid cluster; /* that the disk has to belong to, if has_cluster */
     bool has_cluster;
-    uint32_t node_id; /* that the disk has to be of; 0: any */
-    int ready_fd;     /* -1: nobody waits for us */
+    int ready_fd; /* -1: nobody waits for us */
     int exit_code;
     bool stopping;
     const char *const *argv; /* to start anew when fenced */
@@ -42,16 +47,17 @@ struct server {
 
 /* The cluster has declared this incarnation dead: nothing of its memory may be used again. A new
  * program image in the same process keeps pid and pid file. A failed device ends the process: a
- * new one would fail the same way, and an operator has to look. */
+ * new one would fail the same way, and an operator has to look. On the thread of any target: the
+ * others end with it. Descriptors close when the image is replaced and no thread uses them. */
 static void fenced(void *context, int why)
 {
-    struct server *server = context;
+    const struct server *server = context;
     if (why == -ERR_FENCED)
         _exit(EX_IOERR);
     if (why == -ENOENT)
         _exit(EX_OK); /* as wanted; a supervisor need not start it again */
     log_info("server-restart", "why=\"fenced\"");
-    (void)syscall(SYS_close_range, 3, ~0u, 0); /* 5.9 and later; what is left is close-on-exec */
+    (void)close_range(3, ~0u, CLOSE_RANGE_CLOEXEC); /* 5.11; all of ours are so anyway */
     int result = process_exec("/proc/self/exe", server->argv);
     log_error("server-restart",
               "error=\"%s\" effect=\"this node does not run\" "
@@ -63,7 +69,9 @@ static void fenced(void *context, int why)
 static void stop_fiber(void *arg)
 {
     struct server *server = arg;
+    int others = targets_stop(server->targets);
     int result = node_stop(server->node);
+    result = result < 0 ? result : others;
     if (result < 0) {
         log_error("server-stop", "error=%s effect=\"what was not flushed is taken from the peers\"",
                   error_name(result));
@@ -76,7 +84,7 @@ static void on_signal(void *context, int signo)
 {
     struct server *server = context;
     log_info("server-signal", "signal=%d", signo);
-    if (!server->node || server->stopping)
+    if (!server->node || !server->targets || server->stopping)
         _exit(EX_OK); /* not started yet, or in a hurry: safe at any moment */
     server->stopping = true;
     fiber_spawn("server-stop", stop_fiber, server);
@@ -84,38 +92,76 @@ static void on_signal(void *context, int signo)
 
 /* ---- start ---------------------------------------------------------------------------------- */
 
-/* Is the disk the one that is meant? What does not fit is refused before anything is served. */
-static int check_disk(const struct server *server)
+static int check_reactors(const struct server *server, uint32_t reactors)
 {
-    struct disk *disk;
+    if (server->reactors == 0 || server->reactors == reactors)
+        return 0;
+    log_error(
+        "server-start",
+        "disk=%s why=\"it is formatted for %u reactors, not %u: each has its own part of it\" "
+        "effect=\"this node does not run\" fix=\"leave --reactors out\"",
+        server->options.disk_path, reactors, server->reactors);
+    return -EINVAL;
+}
+
+/* Is the disk the one that is meant? What does not fit is refused before anything is served. */
+static int open_device(struct server *server)
+{
     struct store_identity identity;
-    int result = disk_open(server->options.disk_path, 0, 0, &disk);
-    if (result < 0)
-        return result;
-    result = store_identify(disk, &identity);
-    disk_close(disk);
+    int result = node_device_open(server->options.disk_path, 0, &server->device, &identity);
     if (result < 0)
         return result;
     if (server->has_cluster &&
         memcmp(&identity.cluster, &server->cluster, sizeof identity.cluster) != 0)
         return -ERR_WRONG_CLUSTER;
-    if (server->node_id && identity.node != server->node_id) {
-        log_error("server-start", "disk=%s why=\"it is the disk of node %u, not of node %u\"",
-                  server->options.disk_path, identity.node, server->node_id);
-        return -EINVAL;
+    uint32_t reactors = MAX(identity.slice_count, 1u);
+    result = check_reactors(server, reactors);
+    if (result < 0)
+        return result;
+    if (reactors > TARGETS_MAX || identity.slice != 0)
+        return -ERR_CORRUPT_DISK;
+    if (identity.slice_bytes == 0) {
+        disk_close(server->device); /* its node opens and locks it */
+        server->device = NULL;
     }
-    return 0;
+    server->options.slice = (struct node_slice){0, identity.slice_count, identity.slice_bytes};
+    server->options.incarnation = env_entropy_u64() | 1;
+    server->options.memory_bytes = server->memory_bytes / reactors;
+    if (server->options.memory_bytes >= NODE_MEMORY_MIN)
+        return 0;
+    log_error("server-start",
+              "disk=%s why=\"%u reactors need %llu MiB each\" "
+              "effect=\"this node does not run\" fix=\"a larger --memory\"",
+              server->options.disk_path, reactors, NODE_MEMORY_MIN / MIB);
+    return -EINVAL;
+}
+
+static int start_targets(struct server *server)
+{
+    struct targets *targets;
+    struct node *node;
+    int result = open_device(server);
+    if (result < 0) {
+        log_error("server-start", "disk=%s error=%s why=\"%s\" effect=\"this node does not run\"",
+                  server->options.disk_path, error_name(result), error_text(result));
+        return result;
+    }
+    result = targets_start(&server->options, &targets);
+    if (result == 0)
+        result = node_start(&server->options, &node);
+    if (result == 0)
+        result = targets_wait_started(targets);
+    if (result == 0) {
+        server->targets = targets;
+        server->node = node;
+    }
+    return result;
 }
 
 static void start_fiber(void *arg)
 {
     struct server *server = arg;
-    int result = check_disk(server);
-    if (result < 0)
-        log_error("server-start", "disk=%s error=%s why=\"%s\" effect=\"this node does not run\"",
-                  server->options.disk_path, error_name(result), error_text(result));
-    else
-        result = node_start(&server->options, &server->node);
+    int result = start_targets(server);
     if (result == 0) {
         process_ready_say(server->ready_fd, "ok");
         return;
@@ -123,8 +169,8 @@ static void start_fiber(void *arg)
     char text[READY_TEXT_MAX];
     snprintf(text, sizeof text, "%s: %s", server->options.disk_path, error_text(result));
     process_ready_say(server->ready_fd, text);
-    server->exit_code = report_exit_code(result);
-    linux_reactor_stop(server->reactor);
+    /* Other targets may run already: they end with the process, as in a crash. */
+    _exit(report_exit_code(result));
 }
 
 static int run_server(struct server *server)
@@ -162,14 +208,16 @@ static int bad_plan(const char *why)
 
 static int format(const struct command_line *line, const char *disk_path)
 {
-    struct cluster_plan plan = {.copies = 2};
+    struct cluster_plan plan = {.copies = 2, .reactors = 1};
     struct cluster_disk disk = {.path = disk_path, .force = command_flag(line, "force")};
     uint64_t node = 0;
     uint64_t copies = 2;
+    uint64_t reactors = 0;
     const char *nodes = command_value(line, "nodes");
     const char *cluster = command_value(line, "cluster");
     if (!command_number(line, "node", 1, DISK_NODE_CONFIG_NODES_MAX, &node) ||
         !command_number(line, "copies", 1, 3, &copies) ||
+        !command_number(line, "reactors", 1, DISK_NODE_CONFIG_NODES_MAX, &reactors) ||
         !command_size(line, "size", 512 * MIB, 1024 * TIB, &disk.size_bytes))
         return EX_USAGE;
     if (!nodes || !cluster || !node)
@@ -177,15 +225,25 @@ static int format(const struct command_line *line, const char *disk_path)
     if (uuid_parse(cluster, &plan.cluster) < 0)
         return bad_plan("--cluster is not an id (make one with uuidgen)");
     plan.copies = (uint32_t)copies;
+    uint32_t node_count = 1;
+    for (const char *at = nodes; *at; at++)
+        node_count += *at == ',';
+    plan.reactors = (uint32_t)reactors;
+    if (reactors == 0)
+        plan.reactors =
+            cluster_default_reactors(linux_core_count(), node_count, cluster_disk_bytes(&disk));
     for (const char *at = nodes; *at;) {
         size_t bytes = strcspn(at, ",");
         const char *addr = report_text("%.*s", (int)bytes, at);
-        if (cluster_plan_add(&plan, report_text("node%u", plan.node_count + 1), addr,
-                             disk.size_bytes) < 0)
+        int result = cluster_plan_add(&plan, addr, disk.size_bytes);
+        if (result == -E2BIG)
+            return bad_plan(report_text("%u reactors on each of %u nodes are more than %u",
+                                        plan.reactors, node_count, DISK_NODE_CONFIG_NODES_MAX));
+        if (result < 0)
             return bad_plan(report_text("'%s' is not an address", addr));
         at += bytes + (at[bytes] == ',');
     }
-    if (node > plan.node_count)
+    if (node > plan.host_count)
         return bad_plan("--node is larger than the number of addresses");
     cluster_plan_finish(&plan);
     int result = cluster_format_disk(&plan, (uint32_t)node, &disk);
@@ -195,10 +253,16 @@ static int format(const struct command_line *line, const char *disk_path)
             &(struct report){
                 .what = "cannot format",
                 .where = disk_path,
-                .why = result == -EEXIST ? "there is something on it" : error_text(result),
-                .effect = "it was left as it is",
-                .fix = result == -EEXIST ? "look at it; --force overwrites it" : NULL});
-    printf("%s is formatted for node %u of %u\n", disk_path, (unsigned)node, plan.node_count);
+                .why = result == -EEXIST ? "there is something on it"
+                       : result == -ENOSPC
+                           ? report_text("it is too small for %u reactors", plan.reactors)
+                           : error_text(result),
+                .effect = result == -EEXIST || result == -ENOSPC ? "it was left as it is" : NULL,
+                .fix = result == -EEXIST   ? "look at it; --force overwrites it"
+                       : result == -ENOSPC ? "fewer --reactors: each needs 1 GiB"
+                                           : NULL});
+    printf("%s is formatted for node %u of %u, %u reactor%s\n", disk_path, (unsigned)node,
+           plan.host_count, plan.reactors, plan.reactors == 1 ? "" : "s");
     return EX_OK;
 }
 
@@ -248,14 +312,18 @@ static int run(const struct command_line *line)
             &(struct report){.what = "no disk given", .fix = "claudefsd --disk PATH (see --help)"});
     if (command_flag(line, "format"))
         return format(line, server.options.disk_path);
-    if (!command_size(line, "memory", 64 * MIB, 1 * TIB, &server.options.memory_bytes))
+    uint64_t reactors = 0;
+    server.memory_bytes = NODE_MEMORY_DEFAULT;
+    if (!command_size(line, "memory", 64 * MIB, 1 * TIB, &server.memory_bytes) ||
+        !command_number(line, "reactors", 1, DISK_NODE_CONFIG_NODES_MAX, &reactors))
         return EX_USAGE;
+    server.reactors = (uint32_t)reactors;
     const char *memory = command_value(line, "memory");
     const char *cluster = command_value(line, "cluster");
     uint64_t node_number = 0;
     if (!command_number(line, "node", 1, DISK_NODE_CONFIG_NODES_MAX, &node_number))
         return EX_USAGE;
-    server.node_id = (uint32_t)node_number;
+    server.options.host = (uint32_t)node_number;
     server.has_cluster = cluster != NULL;
     if (cluster && uuid_parse(cluster, &server.cluster) < 0)
         return report_error(EX_USAGE,
@@ -276,11 +344,18 @@ static int run(const struct command_line *line)
 
 static const struct command_option options[] = {
     {"disk", 0, "PATH", "block device or file that holds this node's store"},
-    {"memory", 0, "SIZE", "memory budget of the process (default 256M)"},
+    {"memory", 0, "SIZE", "memory budget of the process (default 256M), shared by its reactors"},
+    {"reactors", 0, "N",
+     "with --format: threads that each serve a part of the disk, at least 1 GiB (default: one per "
+     "core, of 4 GiB or more each); the same number on every node. Else: refuse a disk that was "
+     "formatted for another number"},
     {"ready-fd", 0, "FD", "write \"ok\" to this pipe once the node serves, or what is wrong"},
     {"format", 0, NULL, "prepare the disk for a new cluster instead of serving"},
     {"node", 0, "N", "which node this is, from 1; a disk of another one is refused"},
-    {"nodes", 0, "ADDR,...", "with --format: HOST:PORT of all nodes, in the same order everywhere"},
+    {"nodes", 0, "ADDR,...",
+     "with --format: HOST:PORT of all nodes, in the same order everywhere; reactors after the "
+     "first "
+     "listen at the ports that follow"},
     {"cluster", 0, "UUID", "the cluster's id; a disk of another cluster is refused"},
     {"copies", 0, "N", "with --format: copies of everything, 1 to 3 (default 2)"},
     {"size", 0, "SIZE", "with --format or --join: make the disk a file of this size"},

@@ -101,12 +101,13 @@ static const char *parse(json_t *root, struct demo *demo)
     const char *mount;
     int schema;
     int copies;
+    int reactors = 1;
     json_int_t size_bytes;
     json_t *nodes;
     json_error_t error;
-    if (json_unpack_ex(root, &error, 0, "{s:i, s:s, s:i, s:I, s:s, s:o}", "schema", &schema,
-                       "cluster", &cluster, "copies", &copies, "size_bytes", &size_bytes, "mount",
-                       &mount, "nodes", &nodes) < 0)
+    if (json_unpack_ex(root, &error, 0, "{s:i, s:s, s:i, s?i, s:I, s:s, s:o}", "schema", &schema,
+                       "cluster", &cluster, "copies", &copies, "reactors", &reactors, "size_bytes",
+                       &size_bytes, "mount", &mount, "nodes", &nodes) < 0)
         return report_text("%s", error.text);
     if (schema != DEMO_SCHEMA)
         return report_text("it was made by another version (schema %d)", schema);
@@ -116,6 +117,7 @@ static const char *parse(json_t *root, struct demo *demo)
         json_array_size(nodes) > DEMO_NODES_MAX)
         return "the number of nodes is impossible";
     demo->copies = (uint32_t)copies;
+    demo->reactors = (uint32_t)reactors;
     demo->size_bytes = (uint64_t)size_bytes;
     if (copy_path(demo->mount, mount) < 0)
         return "the mount path is too long";
@@ -173,9 +175,10 @@ int demo_dir_save(const struct demo *demo)
         json_array_append_new(nodes, json_pack("{s:i, s:s, s:s}", "id", (int)node->id, "name",
                                                node->name, "addr", node->addr));
     }
-    json_t *root = json_pack("{s:i, s:s, s:i, s:I, s:s, s:o}", "schema", DEMO_SCHEMA, "cluster",
-                             cluster, "copies", (int)demo->copies, "size_bytes",
-                             (json_int_t)demo->size_bytes, "mount", demo->mount, "nodes", nodes);
+    json_t *root =
+        json_pack("{s:i, s:s, s:i, s:i, s:I, s:s, s:o}", "schema", DEMO_SCHEMA, "cluster", cluster,
+                  "copies", (int)demo->copies, "reactors", (int)demo->reactors, "size_bytes",
+                  (json_int_t)demo->size_bytes, "mount", demo->mount, "nodes", nodes);
     assert(root);
     const char *file = demo_path(demo, "cluster.json");
     const char *fresh = demo_path(demo, "cluster.json.new");

@@ -25,6 +25,7 @@ struct demo {
     char dir[DEMO_PATH_MAX];
     struct format_uuid cluster;
     uint32_t copies;
+    uint32_t reactors;   /* of each node: as many ports from its address on */
     uint64_t size_bytes; /* of each node's disk */
     uint32_t node_count;
     struct demo_node nodes[DEMO_NODES_MAX];

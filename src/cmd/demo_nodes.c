@@ -44,13 +44,22 @@ static bool port_is_free(uint16_t port)
     return is_free;
 }
 
+static bool ports_are_free(uint32_t first, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (!port_is_free((uint16_t)(first + i)))
+            return false;
+    }
+    return true;
+}
+
 uint32_t demo_port_choose(const struct demo *demo, uint32_t after)
 {
     uint32_t at = after ? after - PORT_FIRST
                         : (demo->cluster.bytes[0] * 256u + demo->cluster.bytes[1]) % PORT_COUNT;
     do
-        at = (at + 1) % PORT_COUNT;
-    while (!port_is_free((uint16_t)(PORT_FIRST + at)));
+        at = (at + demo->reactors) % PORT_COUNT;
+    while (!ports_are_free(PORT_FIRST + at, demo->reactors));
     return PORT_FIRST + at;
 }
 

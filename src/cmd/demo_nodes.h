@@ -17,7 +17,7 @@ must_check int demo_nodes_start(const struct demo *demo, const struct demo_node 
 /* Stop all nodes, orderly where they react, and remove their pid files. */
 must_check int demo_nodes_stop(const struct demo *demo);
 
-/* A free port behind that one (0: the first to try). */
+/* The first of as many free ports as a node has reactors, behind that one (0: the first to try). */
 uint32_t demo_port_choose(const struct demo *demo, uint32_t after);
 /* mkdir -p. 0 or -errno. */
 must_check int demo_make_dirs(const char *path);

@@ -14,9 +14,11 @@
 #include "cmd/mount.h"
 #include "cmd/report.h"
 #include "cmd/status.h"
+#include "env/linux.h"
 
 enum {
     SIZE_MIN = 1 << 30, /* the store's reserves need most of what is smaller */
+    REACTORS_MAX = 16,
     USABLE_TIMEOUT_MS = 15000,
 };
 
@@ -34,10 +36,10 @@ static void choose_addresses(struct demo *demo)
 
 static int format_disks(const struct demo *demo)
 {
-    struct cluster_plan plan = {.cluster = demo->cluster, .copies = demo->copies};
+    struct cluster_plan plan = {
+        .cluster = demo->cluster, .copies = demo->copies, .reactors = demo->reactors};
     for (uint32_t i = 0; i < demo->node_count; i++) {
-        int result =
-            cluster_plan_add(&plan, demo->nodes[i].name, demo->nodes[i].addr, demo->size_bytes);
+        int result = cluster_plan_add(&plan, demo->nodes[i].addr, demo->size_bytes);
         if (result < 0)
             return result;
     }
@@ -57,18 +59,35 @@ static int format_disks(const struct demo *demo)
     return 0;
 }
 
+static const char *why_not(const struct demo *demo, int result)
+{
+    if (result == -E2BIG)
+        return report_text("%u nodes with %u reactors each are too many", demo->node_count,
+                           demo->reactors);
+    if (result == -ENOSPC)
+        return report_text("no space, or --size is too small for %u reactors of 1 GiB",
+                           demo->reactors);
+    return error_text(result);
+}
+
 static int create(const struct command_line *line, struct demo *demo)
 {
     uint64_t nodes = 3;
     uint64_t copies = 2;
+    uint64_t reactors = 0;
     demo->size_bytes = 8 * GIB;
     if (!command_number(line, "nodes", 1, DEMO_NODES_MAX, &nodes) ||
         !command_number(line, "copies", 1, 3, &copies) ||
+        !command_number(line, "reactors", 1, REACTORS_MAX, &reactors) ||
         !command_size(line, "size", SIZE_MIN, 64 * TIB, &demo->size_bytes))
         return EX_USAGE;
     demo->node_count = (uint32_t)nodes;
     demo->copies = (uint32_t)MIN(copies, nodes);
     demo->size_bytes = round_down(demo->size_bytes, 4096);
+    demo->reactors = (uint32_t)reactors;
+    if (reactors == 0) /* the nodes share this machine */
+        demo->reactors = cluster_default_reactors(linux_core_count() / demo->node_count,
+                                                  demo->node_count, demo->size_bytes);
     cluster_new_id(&demo->cluster);
     choose_addresses(demo);
     int result = demo_make_dirs(demo->dir);
@@ -77,12 +96,13 @@ static int create(const struct command_line *line, struct demo *demo)
     if (result == 0)
         result = demo_dir_save(demo);
     if (result < 0)
-        return report_error(report_exit_code(result),
-                            &(struct report){.what = "cannot make a demo cluster",
-                                             .where = demo->dir,
-                                             .why = error_text(result),
-                                             .effect = "nothing was started",
-                                             .fix = "choose another directory with --dir"});
+        return report_error(
+            report_exit_code(result),
+            &(struct report){.what = "cannot make a demo cluster",
+                             .where = demo->dir,
+                             .why = why_not(demo, result),
+                             .effect = "nothing was started",
+                             .fix = "choose other options, or another directory with --dir"});
     return EX_OK;
 }
 
@@ -96,14 +116,14 @@ static int load_or_create(const struct command_line *line, struct demo *demo)
     if (result != -ENOENT) {
         int exit_code = demo_dir_require(command_value(line, "dir"), demo);
         if (exit_code == EX_OK && (command_flag(line, "nodes") || command_flag(line, "copies") ||
-                                   command_flag(line, "size")))
+                                   command_flag(line, "size") || command_flag(line, "reactors")))
             return report_error(
                 EX_USAGE,
                 &(struct report){.what = "there is a demo cluster already, made with other options",
                                  .where = demo->dir,
                                  .effect = "nothing was started or changed",
-                                 .fix = "start it without --nodes, --copies, --size; or remove it "
-                                        "with: claudefs demo down --wipe"});
+                                 .fix = "start it without --nodes, --copies, --size, --reactors; "
+                                        "or remove it with: claudefs demo down --wipe"});
         return exit_code;
     }
     *demo = (struct demo){0};

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* claudefs node list, add, drain, remove: an operator's word to the map leader, and what came of
- * it. A node here is a host of the map, with all its targets; it is named by the id of the first.
+ * it. A node here is a host of the map, with all its targets; it is named by its host number.
  */
 #include "cmd/node_admin.h"
 
@@ -28,7 +28,8 @@ struct talk {
     enum map_node_intent intent;
     bool wait;
     int (*act)(struct talk *talk, struct map_client *map);
-    uint32_t node;
+    uint32_t node; /* first target of the host */
+    uint32_t host;
     struct join_token token;
     uint32_t next_node;
 };
@@ -65,14 +66,14 @@ static int talk_run(const struct command_line *line, struct talk *talk)
     return exit_code == EX_OK ? talk_go(talk) : exit_code;
 }
 
-/* By id, or by name. */
+/* By host number, or by name: its first target. */
 static const struct map_node *find_node(const struct map_view *view, const char *text)
 {
     char *end;
     unsigned long id = strtoul(text, &end, 10);
     for (uint32_t i = 0; i < view->header->node_count; i++) {
         const struct map_node *node = &view->nodes[i];
-        if ((end != text && *end == '\0' && node->id == id) || strcmp(node->name, text) == 0)
+        if ((end != text && *end == '\0' && node->host == id) || strcmp(node->name, text) == 0)
             return node;
     }
     return NULL;
@@ -108,22 +109,43 @@ static const char *state_text(const struct map_view *view, const struct map_node
     return node->state == MAP_NODE_UP ? "up" : node->state == MAP_NODE_NEW ? "new" : "down";
 }
 
+/* All targets of a host in one line. */
+static void print_host(const struct map_view *view, const struct map_node *first)
+{
+    struct net_addr addr;
+    char text[NET_ADDR_TEXT_MAX];
+    uint32_t leads = 0;
+    uint32_t replicas = 0;
+    uint64_t size_bytes = 0;
+    bool voter = false;
+    for (uint32_t i = 0; i < view->header->node_count; i++) {
+        const struct map_node *node = &view->nodes[i];
+        uint32_t node_leads = 0;
+        if (node->host != first->host)
+            continue;
+        replicas += replicas_of(view, node->id, &node_leads);
+        leads += node_leads;
+        size_bytes += node->size_bytes;
+        voter |= node->voter == MAP_VOTER_FULL;
+    }
+    map_node_addr(first, &addr);
+    net_addr_print(&addr, text);
+    printf("%4u  %-16.16s %-9s %-5s  %8u  %5u  %10s  %s\n", first->host, first->name,
+           state_text(view, first), voter ? "yes" : "no", replicas, leads, report_bytes(size_bytes),
+           text);
+}
+
 static int act_list(struct talk *talk, struct map_client *map)
 {
     const struct map_view *view = map_client_view(map);
     (void)talk;
     printf("  ID  NAME             STATE     VOTER  REPLICAS  LEADS        SIZE  ADDR\n");
     for (uint32_t i = 0; i < view->header->node_count; i++) {
-        const struct map_node *node = &view->nodes[i];
-        struct net_addr addr;
-        char text[NET_ADDR_TEXT_MAX];
-        uint32_t leads;
-        uint32_t replicas = replicas_of(view, node->id, &leads);
-        map_node_addr(node, &addr);
-        net_addr_print(&addr, text);
-        printf("%4u  %-16.16s %-9s %-5s  %8u  %5u  %10s  %s\n", node->id, node->name,
-               state_text(view, node), node->voter == MAP_VOTER_FULL ? "yes" : "no", replicas,
-               leads, report_bytes(node->size_bytes), text);
+        bool seen = false;
+        for (uint32_t j = 0; j < i; j++)
+            seen |= view->nodes[j].host == view->nodes[i].host;
+        if (!seen)
+            print_host(view, &view->nodes[i]);
     }
     return EX_OK;
 }
@@ -239,6 +261,7 @@ static int act_change(struct talk *talk, struct map_client *map)
     if (!node)
         return no_such_node(talk->node_text);
     talk->node = node->id;
+    talk->host = node->host;
     const char *name = report_text("%s", node->name);
     uint32_t left = hosts_left(map_client_view(map), node->host);
     uint32_t copies = map_client_view(map)->header->copies;
@@ -279,7 +302,7 @@ int command_node_remove(const struct command_line *line)
     if (exit_code != EX_OK || command_value(line, "cluster"))
         return exit_code;
     exit_code = demo_dir_require(command_value(line, "dir"), &demo);
-    return exit_code == EX_OK ? demo_node_forget(&demo, talk.node) : exit_code;
+    return exit_code == EX_OK ? demo_node_forget(&demo, talk.host) : exit_code;
 }
 
 /* ---- demo add -------------------------------------------------------------------------------- */

@@ -113,7 +113,7 @@ static void nodes_from_seeds(struct status_view *view, const struct session_seed
 
 /* ---- the nodes ------------------------------------------------------------------------------ */
 
-static void take_tail(struct status_view *view, struct status_node *node, struct slice tail,
+static void take_tail(struct status_view *view, struct status_target *node, struct slice tail,
                       uint64_t *group_bytes)
 {
     struct reader reader;
@@ -126,7 +126,9 @@ static void take_tail(struct status_view *view, struct status_node *node, struct
         if (group.group < MAP_GROUPS_MAX)
             group_bytes[group.group] = MAX(group_bytes[group.group], group.bytes);
         if (group.state == 2 && view->job_count < STATUS_ROWS_MAX)
-            view->jobs[view->job_count++] = (struct status_job){node->id, group};
+            view->jobs[view->job_count++] = (struct status_job){node->host, group};
+        node->groups++;
+        node->primaries += group.role == 1;
     }
     for (uint32_t i = 0; i < node->reply.client_count; i++) {
         struct wire_status_client client;
@@ -143,7 +145,7 @@ static void take_tail(struct status_view *view, struct status_node *node, struct
 }
 
 static const char *state_of(const struct map_view *map, const struct map_node *entry,
-                            const struct status_node *node)
+                            const struct status_target *node)
 {
     if (entry->intent == MAP_NODE_REMOVE)
         return "removed"; /* soon */
@@ -163,11 +165,11 @@ static const char *state_of(const struct map_view *map, const struct map_node *e
     }
 }
 
-static void gather_nodes(struct gathering *gathering, const struct map_view *map,
-                         struct status_view *view, uint64_t *group_bytes)
+static void gather_targets(struct gathering *gathering, const struct map_view *map,
+                           struct status_view *view, uint64_t *group_bytes)
 {
     struct wire_status_req request = {0};
-    uint32_t count = MIN(map->header->node_count, (uint32_t)STATUS_NODES_MAX);
+    uint32_t count = MIN(map->header->node_count, (uint32_t)STATUS_TARGETS_MAX);
     struct question *questions = mem_zalloc(count * sizeof *questions);
     for (uint32_t i = 0; i < count; i++) {
         map_node_addr(&map->nodes[i], &questions[i].addr);
@@ -175,24 +177,88 @@ static void gather_nodes(struct gathering *gathering, const struct map_view *map
     }
     ask_all(gathering, questions, count);
     for (uint32_t i = 0; i < count; i++) {
-        struct status_node *node = &view->nodes[view->node_count++];
+        struct status_target *target = &view->targets[view->target_count++];
+        const struct map_node *entry = &map->nodes[i];
         struct slice tail;
         struct rpc_call *call = &questions[i].call;
-        *node = (struct status_node){.id = map->nodes[i].id,
-                                     .voter = map->nodes[i].voter == MAP_VOTER_FULL,
-                                     .leaving = map->nodes[i].intent != MAP_NODE_KEEP};
-        memcpy(node->name, map->nodes[i].name, sizeof node->name - 1);
-        net_addr_print(&questions[i].addr, node->addr);
-        node->answered = questions[i].result >= 0 &&
-                         rpc_reply_body(call, &node->reply, sizeof node->reply, &tail);
-        if (node->answered)
-            take_tail(view, node, tail, group_bytes);
+        *target = (struct status_target){.id = entry->id,
+                                         .host = entry->host,
+                                         .voter = entry->voter == MAP_VOTER_FULL,
+                                         .leaving = entry->intent != MAP_NODE_KEEP};
+        net_addr_print(&questions[i].addr, target->addr);
+        target->answered = questions[i].result >= 0 &&
+                           rpc_reply_body(call, &target->reply, sizeof target->reply, &tail);
+        if (target->answered)
+            take_tail(view, target, tail, group_bytes);
         else
-            node->reply = (struct wire_status_rep){.size_bytes = map->nodes[i].size_bytes};
-        node->state = state_of(map, &map->nodes[i], node);
+            target->reply = (struct wire_status_rep){.size_bytes = entry->size_bytes};
+        target->state = state_of(map, entry, target);
         rpc_call_fini(call);
     }
     mem_free(questions);
+}
+
+static uint32_t badness(const char *state)
+{
+    static const char *const order[] = {"up",      "joining", "new",  "drains",
+                                        "drained", "silent",  "down", "removed"};
+    uint32_t rank = 0;
+    while (rank < ARRAY_COUNT(order) && strcmp(order[rank], state) != 0)
+        rank++;
+    return rank;
+}
+
+static void add_target(struct status_node *node, const struct status_target *target)
+{
+    struct wire_status_rep *sum = &node->reply;
+    const struct wire_status_rep *reply = &target->reply;
+    node->answered |= target->answered;
+    node->voter |= target->voter;
+    node->leaving |= target->leaving;
+    if (!node->state || badness(target->state) > badness(node->state))
+        node->state = target->state;
+    sum->pid = reply->pid ? reply->pid : sum->pid;
+    sum->uptime_ms = MAX(sum->uptime_ms, reply->uptime_ms);
+    sum->used_bytes += reply->used_bytes;
+    sum->size_bytes += reply->size_bytes;
+    sum->memory_bytes += reply->memory_bytes;
+    sum->data_errors += reply->data_errors;
+    sum->data_repairs += reply->data_repairs;
+    sum->data_losses += reply->data_losses;
+    sum->node_errors += reply->node_errors;
+    sum->node_repairs += reply->node_repairs;
+    sum->wire_refused += reply->wire_refused;
+}
+
+static struct status_node *node_of_host(struct status_view *view, uint32_t host)
+{
+    for (uint32_t i = 0; i < view->node_count; i++) {
+        if (view->nodes[i].id == host)
+            return &view->nodes[i];
+    }
+    if (view->node_count == STATUS_NODES_MAX)
+        return NULL;
+    struct status_node *node = &view->nodes[view->node_count++];
+    *node = (struct status_node){.id = host};
+    return node;
+}
+
+/* Targets of one host are one node to people; its name and address are those of the first. */
+static void merge_targets(const struct map_view *map, struct status_view *view)
+{
+    for (uint32_t i = 0; i < view->target_count; i++) {
+        const struct status_target *target = &view->targets[i];
+        struct status_node *node = node_of_host(view, target->host);
+        if (!node)
+            continue;
+        if (node->name[0] == 0) {
+            memcpy(node->name, map->nodes[i].name, sizeof node->name - 1);
+            memcpy(node->addr, target->addr, sizeof node->addr);
+        }
+        add_target(node, target);
+    }
+    const struct map_node *leader = view->leader ? map_view_node(map, view->leader) : NULL;
+    view->leader = leader ? leader->host : 0;
 }
 
 /* ---- judgement ------------------------------------------------------------------------------ */
@@ -261,7 +327,8 @@ void status_gather(const struct session_seeds *seeds, struct status_view *ret_vi
         ret_view->has_map = true;
         ret_view->map = *map->header;
         ret_view->wanted_copies = MIN(map->header->copies, map->header->node_count);
-        gather_nodes(&gathering, map, ret_view, group_bytes);
+        gather_targets(&gathering, map, ret_view, group_bytes);
+        merge_targets(map, ret_view);
         judge_groups(ret_view, map, group_bytes);
         judge_nodes(ret_view);
         map_view_put(map);

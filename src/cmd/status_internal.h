@@ -7,22 +7,43 @@
 #include "cmd/status.h"
 #include "format/wire_map.h"
 
-enum { STATUS_NODES_MAX = 64, STATUS_REASONS_MAX = 16, STATUS_ROWS_MAX = 1024 };
+enum {
+    STATUS_NODES_MAX = 64,
+    STATUS_TARGETS_MAX = 256,
+    STATUS_REASONS_MAX = 16,
+    STATUS_ROWS_MAX = 1024
+};
 
-struct status_node {
+/* One reactor of a node: what the map calls a node. */
+struct status_target {
     uint32_t id;
-    char name[MAP_NAME_BYTES];
+    uint32_t host;
     char addr[NET_ADDR_TEXT_MAX];
-    const char *state; /* up, down, silent, joining, new, unreachable, drains, drained, removed */
-    const char *note;
+    const char *state; /* as below */
     bool answered;
     bool voter;
-    bool leaving;                 /* as the operator wants */
-    struct wire_status_rep reply; /* zero if it did not answer */
+    bool leaving; /* as the operator wants */
+    uint32_t groups;
+    uint32_t primaries;
+    struct wire_status_rep reply; /* only size_bytes if it did not answer */
+};
+
+/* What people call a node: a process, all its targets together. */
+struct status_node {
+    uint32_t id; /* host */
+    char name[MAP_NAME_BYTES];
+    char addr[NET_ADDR_TEXT_MAX];
+    /* That of the worst: up, joining, new, drains, drained, silent, down, removed, unreachable. */
+    const char *state;
+    const char *note;
+    bool answered; /* one of them did */
+    bool voter;
+    bool leaving;
+    struct wire_status_rep reply; /* sums; zero if none answered */
 };
 
 struct status_job {
-    uint32_t node; /* that catches up */
+    uint32_t node; /* host that catches up */
     struct wire_status_group group;
 };
 
@@ -40,10 +61,12 @@ struct status_view {
     const char *addresses;
     bool has_map;
     struct map_header map;
-    uint32_t leader;
+    uint32_t leader; /* host */
     uint32_t wanted_copies;
     struct status_node nodes[STATUS_NODES_MAX];
     uint32_t node_count;
+    struct status_target targets[STATUS_TARGETS_MAX];
+    uint32_t target_count;
     struct status_job jobs[STATUS_ROWS_MAX];
     uint32_t job_count;
     struct wire_status_client clients[STATUS_ROWS_MAX];

@@ -169,6 +169,23 @@ static json_t *json_u64(uint64_t value)
     return json_integer((json_int_t)value);
 }
 
+static json_t *json_targets(const struct status_view *view, uint32_t host)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < view->target_count; i++) {
+        const struct status_target *target = &view->targets[i];
+        if (target->host != host)
+            continue;
+        json_array_append_new(
+            list, json_pack("{s:i, s:s, s:s, s:o, s:o, s:i, s:i}", "id", (int)target->id, "addr",
+                            target->addr, "state", target->state, "used_bytes",
+                            json_u64(target->reply.used_bytes), "size_bytes",
+                            json_u64(target->reply.size_bytes), "groups", (int)target->groups,
+                            "primaries", (int)target->primaries));
+    }
+    return list;
+}
+
 static json_t *json_nodes(const struct status_view *view)
 {
     json_t *list = json_array();
@@ -177,12 +194,12 @@ static json_t *json_nodes(const struct status_view *view)
         const struct wire_status_rep *reply = &node->reply;
         json_array_append_new(
             list,
-            json_pack("{s:s, s:i, s:s, s:i, s:s, s:o, s:o, s:o, s:o, s:b, s:b}", "name", node->name,
-                      "id", (int)node->id, "state", node->state, "pid", (int)reply->pid, "addr",
-                      node->addr, "used_bytes", json_u64(reply->used_bytes), "size_bytes",
+            json_pack("{s:s, s:i, s:s, s:i, s:s, s:o, s:o, s:o, s:o, s:b, s:b, s:o}", "name",
+                      node->name, "id", (int)node->id, "state", node->state, "pid", (int)reply->pid,
+                      "addr", node->addr, "used_bytes", json_u64(reply->used_bytes), "size_bytes",
                       json_u64(reply->size_bytes), "memory_bytes", json_u64(reply->memory_bytes),
                       "uptime_ms", json_u64(reply->uptime_ms), "voter", (int)node->voter, "leader",
-                      view->leader == node->id));
+                      view->leader == node->id, "targets", json_targets(view, node->id)));
     }
     return list;
 }

@@ -13,6 +13,30 @@ may_yield must_check int disk_open(const char *path, uint64_t size_bytes, uint32
     return reactor->backend->disk_open(reactor, path, size_bytes, flags, ret_disk);
 }
 
+may_yield must_check int disk_open_part(const char *path, uint64_t offset, uint64_t bytes,
+                                        uint32_t flags, struct disk **ret_disk)
+{
+    struct reactor *reactor = reactor_self();
+    struct disk *disk;
+    assert(flags == 0 || flags == DISK_READ_ONLY);
+    assert(offset % DISK_BLOCK_BYTES == 0 && bytes % DISK_BLOCK_BYTES == 0 && bytes > 0);
+    int result = reactor->backend->disk_open(reactor, path, 0, flags | DISK_UNLOCKED, &disk);
+    if (result < 0)
+        return result;
+    if (disk->zones) { /* its zones would have to be shared out as well */
+        disk_close(disk);
+        return -EOPNOTSUPP;
+    }
+    if (disk->info.size_bytes < bytes || disk->info.size_bytes - bytes < offset) {
+        disk_close(disk);
+        return -ENXIO;
+    }
+    disk->part_offset = offset;
+    disk->info.size_bytes = bytes;
+    *ret_disk = disk;
+    return 0;
+}
+
 void disk_close(struct disk *disk)
 {
     assert(disk->reactor == reactor_self());
@@ -33,6 +57,7 @@ void disk_submit(struct disk *disk, struct disk_io *io)
         assert(io->bytes > 0 && io->offset + io->bytes <= disk->info.size_bytes);
         assert(io->op >= DISK_DISCARD || (uintptr_t)io->data % DISK_BLOCK_BYTES == 0);
     }
+    io->offset += disk->part_offset;
     list_init(&io->link);
     if (disk->zones)
         disk_zones_submit(disk, io);

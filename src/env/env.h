@@ -123,6 +123,12 @@ enum disk_open_flags {
  * -ENOENT, -EACCES, -EBUSY (another process has it), -EINVAL (not a file or block device). */
 may_yield must_check int disk_open(const char *path, uint64_t size_bytes, uint32_t flags,
                                    struct disk **ret_disk);
+/* Open bytes from offset on of a device as a disk of its own, so that each reactor has a part of
+ * it. No lock is taken: somebody in this process has the whole device open, and keeps it. flags: 0
+ * or DISK_READ_ONLY. Errors as disk_open; -ENXIO: the device ends before the part does;
+ * -EOPNOTSUPP: it is zoned. */
+may_yield must_check int disk_open_part(const char *path, uint64_t offset, uint64_t bytes,
+                                        uint32_t flags, struct disk **ret_disk);
 void disk_close(struct disk *disk);
 const struct disk_info *disk_info(const struct disk *disk);
 
@@ -139,8 +145,9 @@ enum disk_stream { DISK_METADATA, DISK_JOURNAL, DISK_HOT, DISK_COLD, DISK_STREAM
 
 /* One request. The caller owns it, and the bytes it names, until done is called (on the reactor,
  * outside any fiber; it must not yield). offset, bytes and data are multiples of
- * DISK_BLOCK_BYTES. result: 0 or a negative error (-EIO, -ENOSPC of a thin file). A write is
- * durable only after a flush that was submitted after the write's completion. */
+ * DISK_BLOCK_BYTES; offset is env's to change. result: 0 or a negative error (-EIO, -ENOSPC of a
+ * thin file). A write is durable only after a flush that was submitted after the write's
+ * completion. */
 struct disk_io {
     enum disk_op op;
     enum disk_stream stream; /* DISK_WRITE */

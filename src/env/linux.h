@@ -21,6 +21,18 @@ void linux_reactor_stop(struct reactor *reactor);
  * listeners and disks should have been closed. */
 void linux_reactor_free(struct reactor *reactor);
 
+/* A further thread of the process, for a reactor of its own. Threads share no state: they talk
+ * through descriptors (linux_fd_ below) or connections. */
+struct linux_thread;
+/* Start fn(arg) on it; name: up to 15 characters, for ps and top. 0 or -errno. Signals that the
+ * caller has blocked (linux_reactor_on_signal) are blocked there too. */
+must_check int linux_thread_start(const char *name, void (*fn)(void *arg), void *arg,
+                                  struct linux_thread **ret_thread);
+/* Wait for its end and free it. Blocks the calling thread. */
+void linux_thread_join(struct linux_thread *thread);
+/* How many threads this process may run at once. At least 1. */
+uint32_t linux_core_count(void);
+
 /* Call fn on the reactor, outside fibers, whenever the process gets signo (blocked otherwise).
  * Up to LINUX_SIGNALS_MAX. 0 or -errno. */
 enum { LINUX_SIGNALS_MAX = 8 };

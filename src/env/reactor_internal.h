@@ -133,10 +133,13 @@ void timer_heap_fire(struct reactor *reactor, uint64_t now_ns);
 
 /* ---- disk, listener, conn: what both implementations begin with --------------------------- */
 
+enum { DISK_UNLOCKED = 1 << 8 }; /* beside disk_open_flags: of disk_open_part */
+
 struct disk {
     struct reactor *reactor;
     struct disk_info info;
     struct disk_zones *zones; /* NULL: not zoned */
+    uint64_t part_offset;     /* where it begins on the device */
 };
 
 /* disk_zone.c: order and limits of a zoned device. The backend sets info, calls disk_zones_new and

@@ -11,7 +11,7 @@ enum {
     NODE_TABLE_CONFIG = 0x02,
     NODE_TABLE_SEEDS = 0x03, /* one local row: struct disk_node_seed[], members of the map group */
     DISK_NODE_CONFIG_VERSION = 2,
-    DISK_NODE_CONFIG_NODES_MAX = 32, /* first nodes; others join later through the map */
+    DISK_NODE_CONFIG_NODES_MAX = 40, /* first nodes; others join later through the map */
     DISK_NODE_SEEDS_MAX = 8,
 };
 

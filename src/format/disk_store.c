@@ -51,6 +51,8 @@ int disk_superblock_check(const struct disk_superblock *super)
         super->root_level > DISK_TREE_LEVEL_MAX || super->journal_block >= blocks ||
         super->journal_block < super->segment_blocks)
         return -ERR_CORRUPT_DISK;
+    if (super->slice_bytes == 0 ? super->slice_count != 0 : super->slice >= super->slice_count)
+        return -ERR_CORRUPT_DISK;
     if (!pointer_plausible(&super->root, blocks) || !pointer_plausible(&super->segments, blocks))
         return -ERR_CORRUPT_DISK;
     return 0;

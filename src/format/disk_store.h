@@ -65,7 +65,12 @@ struct disk_superblock {
     uint32_t zero;
     uint64_t flushed_lsn; /* records up to here were durable when this was written */
     uint64_t store_id;    /* random, new with every format: marks all blocks of the store */
-    uint8_t reserved[3920];
+    /* Which part of its device the store has: part slice of slice_count, each slice_bytes long, the
+     * first one at the start of the device. slice_bytes 0: all of it. */
+    uint32_t slice;
+    uint32_t slice_count;
+    uint64_t slice_bytes;
+    uint8_t reserved[3904];
 };
 FORMAT_SIZE(struct disk_superblock, DISK_SUPER_BYTES);
 FORMAT_OFFSET(struct disk_superblock, root, 80);

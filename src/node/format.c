@@ -70,10 +70,20 @@ int node_format(const struct node_format_options *options)
 {
     assert(options->node_count <= DISK_NODE_CONFIG_NODES_MAX);
     struct disk *disk;
-    int result = disk_open(options->disk_path, options->size_bytes, DISK_CREATE, &disk);
+    const struct node_slice *slice = &options->slice;
+    int result = slice->bytes > 0
+                     ? disk_open_part(options->disk_path, slice->index * slice->bytes, slice->bytes,
+                                      0, &disk)
+                     : disk_open(options->disk_path, options->size_bytes, DISK_CREATE, &disk);
     if (result < 0)
         return result;
-    struct store_identity identity = {.cluster = options->header.cluster, .node = options->node};
+    struct store_identity identity = {
+        .cluster = options->header.cluster,
+        .node = options->node,
+        .slice = slice->index,
+        .slice_count = slice->count,
+        .slice_bytes = slice->bytes,
+    };
     uint64_t words[2] = {env_entropy_u64(), env_entropy_u64()};
     memcpy(&identity.store, words, sizeof identity.store);
     result = store_format(disk, &identity, options->force);

@@ -31,27 +31,50 @@ uint64_t node_fsck_memory_min(uint32_t disk_count)
     return (disk_count + 1) * (uint64_t)NODE_MEMORY_MIN;
 }
 
+static void tell_disk(struct look *look, const char *path, int result)
+{
+    fsck_tell(&look->fsck, result == -ERR_CORRUPT_DISK ? FSCK_DISK_LOST : FSCK_DISK, "%s: %s", path,
+              result == -EBUSY ? "a node is running on it" : error_text(result));
+}
+
+static void open_part(struct look *look, const struct node_options *options)
+{
+    struct node *node;
+    int result = node_look(options, &node);
+    if (result < 0) {
+        tell_disk(look, options->disk_path, result);
+        return;
+    }
+    look->nodes = mem_realloc(look->nodes, (look->count + 1) * sizeof(struct node *));
+    look->hosts = mem_realloc(look->hosts, (look->count + 1) * sizeof(struct group_host *));
+    look->nodes[look->count] = node;
+    look->hosts[look->count++] = node->host;
+}
+
 static void open_all(struct look *look, const struct node_fsck_options *options)
 {
     uint64_t table_bytes =
         options->table_bytes ? options->table_bytes : options->memory_bytes / TABLE_SHARE;
+    uint64_t disk_bytes = (options->memory_bytes - table_bytes) / options->disk_count;
     look->fsck.memory_bytes = table_bytes;
     for (uint32_t i = 0; i < options->disk_count; i++) {
-        const struct node_options node_options = {
-            .disk_path = options->disks[i],
-            .memory_bytes = MAX((options->memory_bytes - table_bytes) / options->disk_count,
-                                (uint64_t)NODE_MEMORY_MIN),
-        };
-        struct node *node;
-        int result = node_look(&node_options, &node);
+        struct node_options node_options = {.disk_path = options->disks[i]};
+        struct disk *disk;
+        struct store_identity identity;
+        int result = node_device_open(options->disks[i], DISK_READ_ONLY, &disk, &identity);
         if (result < 0) {
-            fsck_tell(&look->fsck, result == -ERR_CORRUPT_DISK ? FSCK_DISK_LOST : FSCK_DISK,
-                      "%s: %s", options->disks[i],
-                      result == -EBUSY ? "a node is running on it" : error_text(result));
+            tell_disk(look, options->disks[i], result);
             continue;
         }
-        look->nodes[look->count] = node;
-        look->hosts[look->count++] = node->host;
+        uint32_t slices = MAX(identity.slice_count, 1u);
+        node_options.memory_bytes = MAX(disk_bytes / slices, (uint64_t)NODE_MEMORY_MIN);
+        if (identity.slice_bytes == 0)
+            disk_close(disk); /* else it is kept: its lock is that of all slices */
+        for (uint32_t at = 0; at < slices; at++) {
+            node_options.slice =
+                (struct node_slice){at, identity.slice_count, identity.slice_bytes};
+            open_part(look, &node_options);
+        }
     }
 }
 
@@ -117,8 +140,6 @@ void node_fsck(const struct node_fsck_options *options, struct fsck_counts *ret_
     look->fsck.fn = options->fn;
     look->fsck.context = options->context;
     look->fsck.read_data = options->read_data;
-    look->nodes = mem_zalloc(options->disk_count * sizeof(struct node *));
-    look->hosts = mem_zalloc(options->disk_count * sizeof(struct group_host *));
     open_all(look, options);
     for (uint32_t i = 0; i < look->count; i++)
         check_store(look, look->nodes[i]);

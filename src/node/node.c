@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* One node of the cluster, put together.
+/* One node of the map (a target: one reactor, one slice of a device), put together.
  *
  * Problem. A node is a store, its groups, the two contents that groups can have, a share in the
  * map, and an address; they need each other, in an order that recovery dictates.
@@ -16,6 +16,8 @@
  * N2. Nothing is served before the store has recovered and the address is ours.
  * N3. A node that was declared dead does not come back by itself: it is started anew (fenced). A
  *     node whose device failed ends, for a primary that cannot write must not keep its lease.
+ * N4. Nodes of one process share nothing but the incarnation, the device's lock (held by the
+ * caller) and their end: what ends one, ends the process.
  *
  * Crash cases. There is no other way to end than to stop: node_stop only saves recovery time.
  *
@@ -228,31 +230,65 @@ static const struct map_node *own_entry(const struct node *node)
     return NULL;
 }
 
-static int open_disk(struct node *node)
+int node_device_open(const char *path, uint32_t flags, struct disk **ret_disk,
+                     struct store_identity *ret_identity)
 {
     uint64_t end_ns = env_now_ns() + PREDECESSOR_WAIT_NS;
-    for (;;) {
-        int result = disk_open(node->options.disk_path, 0, 0, &node->disk);
-        if (result != -EBUSY || env_now_ns() > end_ns)
-            return result;
+    struct disk *disk;
+    int result;
+    while ((result = disk_open(path, 0, flags, &disk)) == -EBUSY && !(flags & DISK_READ_ONLY) &&
+           env_now_ns() <= end_ns)
         fiber_sleep(PREDECESSOR_POLL_NS);
+    if (result < 0)
+        return result;
+    result = store_identify(disk, ret_identity);
+    if (result < 0)
+        disk_close(disk);
+    else
+        *ret_disk = disk;
+    return result;
+}
+
+/* The node's disk, which is what it was said to be. */
+static int open_disk(struct node *node, bool read_only, struct store_identity *ret_identity)
+{
+    const char *path = node->options.disk_path;
+    const struct node_slice *slice = &node->options.slice;
+    uint32_t flags = read_only ? DISK_READ_ONLY : 0;
+    if (slice->bytes == 0) {
+        int result = node_device_open(path, flags, &node->disk, ret_identity);
+        if (result < 0)
+            return result;
+    } else {
+        int result =
+            disk_open_part(path, slice->index * slice->bytes, slice->bytes, flags, &node->disk);
+        if (result == 0)
+            result = store_identify(node->disk, ret_identity);
+        if (result < 0)
+            return result;
     }
+    if (ret_identity->slice_bytes == slice->bytes && ret_identity->slice_count == slice->count &&
+        ret_identity->slice == slice->index)
+        return 0;
+    log_error("node-slice",
+              "disk=%s slice=%u of=%u why=\"there is slice %u of %u, %llu bytes each\" "
+              "effect=\"this node does not run\" fix=\"put back the device as it was formatted\"",
+              path, slice->index, slice->count, ret_identity->slice, ret_identity->slice_count,
+              (unsigned long long)ret_identity->slice_bytes);
+    return -ERR_CORRUPT_DISK;
 }
 
 static int open_storage(struct node *node, bool read_only)
 {
     struct store_identity identity;
-    int result = read_only ? disk_open(node->options.disk_path, 0, DISK_READ_ONLY, &node->disk)
-                           : open_disk(node);
+    int result = open_disk(node, read_only, &identity);
     if (result < 0)
         return result;
-    result = store_identify(node->disk, &identity);
-    if (result < 0)
-        return result;
+    uint64_t incarnation = node->options.incarnation;
     node->identity = (struct rpc_identity){
         .cluster = identity.cluster,
         .node = identity.node,
-        .incarnation = env_entropy_u64() | 1, /* N1 */
+        .incarnation = incarnation ? incarnation : env_entropy_u64() | 1, /* N1 */
     };
     node->rpc = rpc_new(&node->identity);
     node->data = data_service_new();
@@ -317,8 +353,13 @@ static int start_steps(struct node *node)
     if (result < 0)
         return result;
     const struct map_node *self = own_entry(node);
-    if (!self)
+    if (!self || self->target != node->options.slice.index)
         return -ERR_CORRUPT_DISK;
+    if (node->options.host != 0 && self->host != node->options.host) {
+        log_error("node-start", "disk=%s why=\"it is the disk of node %u, not of node %u\"",
+                  node->options.disk_path, self->host, node->options.host);
+        return -EINVAL;
+    }
     rpc_on_peer_lost(node->rpc, peer_lost, node); /* members of the map group: map/contact.c */
     rpc_on_session_closed(node->rpc, session_closed, node);
     result = join_map(node, self);

@@ -2,20 +2,38 @@
 #ifndef CFS_NODE_NODE_H
 #define CFS_NODE_NODE_H
 
-/* One node: wires store, map, groups, meta and data of one reactor together. Runs in any env, so
- * that a whole cluster fits in one process. */
+/* One node of the map, that is one target: wires store, map, groups, meta and data of one reactor
+ * together. Runs in any env, so that a whole cluster fits in one process. A process with several
+ * reactors runs several, each in its slice of the device. */
 
 #include "env/env.h"
 #include "format/map_format.h"
 
+struct disk;
 struct node;
+struct store_identity;
+
+/* The part of a device that a node is in: part index of count, each of so many bytes. bytes 0: it
+ * has the whole device. */
+struct node_slice {
+    uint32_t index;
+    uint32_t count;
+    uint64_t bytes;
+};
+
+/* Open and lock a device, and read what it was formatted for (whose slice_count says how many parts
+ * there are). Waits for a predecessor that is just ending. flags: as disk_open. Errors of disk_open
+ * and store_identify. */
+may_yield must_check int node_device_open(const char *path, uint32_t flags, struct disk **ret_disk,
+                                          struct store_identity *ret_identity);
 
 /* What a new device is told; it carries all a node needs to start. */
 struct node_format_options {
     const char *disk_path;
-    uint64_t size_bytes; /* of a disk file to make; ignored for what exists */
-    bool force;          /* overwrite what is on the device */
-    uint32_t node;       /* our id */
+    uint64_t size_bytes;     /* of a disk file to make; ignored for what exists */
+    struct node_slice slice; /* of a device that the caller has open */
+    bool force;              /* overwrite what is on the device */
+    uint32_t node;           /* our id */
     uint32_t meta_groups;
     uint32_t data_groups;
     struct map_header header;     /* cluster, copies, min_in_sync, inline_bytes_max, level */
@@ -50,7 +68,10 @@ may_yield must_check int node_join(const struct node_join_options *options, uint
 
 struct node_options {
     const char *disk_path;
-    uint64_t memory_bytes; /* budget of the whole node; 0: NODE_MEMORY_DEFAULT */
+    uint64_t memory_bytes;   /* budget of this node; 0: NODE_MEMORY_DEFAULT */
+    struct node_slice slice; /* of a device that the caller has open and so has locked */
+    uint32_t host;           /* that it has to be of, by its configuration; 0: any */
+    uint64_t incarnation;    /* of the process, the same for all its nodes; 0: a new one */
     /* This incarnation must not go on. why: -ERR_NO_LEASE: it was silent too long and has been
      * declared dead; it has to be started anew. -ERR_FENCED: its device failed; the process has to
      * end, so that its groups move to others. -ENOENT: the cluster has removed this node: the

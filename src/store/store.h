@@ -47,7 +47,10 @@ struct store_identity {
     struct format_uuid cluster;
     struct format_uuid store;
     uint32_t node;
-    uint32_t zero;
+    /* The part of its device that the store is in; slice_bytes 0: all of it. */
+    uint32_t slice; /* from 0, at slice * slice_bytes */
+    uint32_t slice_count;
+    uint64_t slice_bytes;
 };
 
 /* Write an empty store. Refuses (-EEXIST) a device whose first blocks are not all zero unless

@@ -54,6 +54,9 @@ static void super_init(struct disk_superblock *super, const struct disk *disk,
     /* Always new: nothing that an earlier store left behind may be taken for ours. */
     super->store_id = env_entropy_u64();
     super->node = identity->node;
+    super->slice = identity->slice;
+    super->slice_count = identity->slice_count;
+    super->slice_bytes = identity->slice_bytes;
     super->segment_blocks = segment_bytes / STORE_BLOCK_BYTES;
     super->segment_count = (uint32_t)(disk_info(disk)->size_bytes / segment_bytes);
     super->journal_lsn = 1;
@@ -168,7 +171,13 @@ int superblock_write(struct store *store, struct disk_superblock *super)
 static void identity_of(const struct disk_superblock *super, struct store_identity *ret_identity)
 {
     *ret_identity = (struct store_identity){
-        .cluster = super->cluster, .store = super->store, .node = super->node};
+        .cluster = super->cluster,
+        .store = super->store,
+        .node = super->node,
+        .slice = super->slice,
+        .slice_count = super->slice_count,
+        .slice_bytes = super->slice_bytes,
+    };
 }
 
 int store_identify(struct disk *disk, struct store_identity *ret_identity)

@@ -175,7 +175,7 @@ static int open_path(const char *path, uint32_t flags)
         open_flags |= O_CREAT;
     if (stat(path, &stat_before) == 0 && !S_ISREG(stat_before.st_mode)) {
         open_flags &= ~O_CREAT;
-        if (S_ISBLK(stat_before.st_mode) && !read_only)
+        if (S_ISBLK(stat_before.st_mode) && !read_only && !(flags & DISK_UNLOCKED))
             open_flags |= O_EXCL;
         if (S_ISCHR(stat_before.st_mode))
             return open_plain(path, open_flags);
@@ -200,7 +200,8 @@ int linux_disk_open(struct reactor *reactor, const char *given, uint64_t size_by
     disk->fd = fd;
     (void)snprintf(disk->base.info.path, sizeof disk->base.info.path, "%s", path);
     disk->base.info.read_only = read_only;
-    int result = flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) < 0 ? -errno : 0;
+    int lock = (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB;
+    int result = !(flags & DISK_UNLOCKED) && flock(fd, lock) < 0 ? -errno : 0;
     if (result == -EWOULDBLOCK)
         result = -EBUSY;
     if (result == 0)

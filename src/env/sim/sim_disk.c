@@ -328,6 +328,8 @@ int sim_disk_open(struct reactor *reactor, const char *path, uint64_t size_bytes
 {
     struct sim_node *node = sim_node_of(reactor);
     struct sim_disk *disk = sim_disk_find(node->sim, path);
+    if (flags & DISK_UNLOCKED)
+        return -EOPNOTSUPP; /* a simulated node has one reactor: it needs no parts */
     if (!disk) {
         if (!(flags & DISK_CREATE))
             return -ENOENT;
