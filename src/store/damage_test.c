@@ -268,11 +268,76 @@ static void test_refused(void **state)
     run(refused);
 }
 
+/* ---- SB4: format over a store, cut off at any moment ---- */
+
+struct remains {
+    struct world *world;
+    struct disk_superblock super;     /* of the old store */
+    uint8_t block[STORE_BLOCK_BYTES]; /* that format writes to */
+    uint32_t kept, gone, replaced;
+};
+
+static void format_again(void *arg)
+{
+    struct remains *remains = arg;
+    const struct store_identity identity = {.node = 8};
+    struct world *world = remains->world;
+    CHECK(world, disk_open("disk", 0, 0, &world->disk) == 0);
+    CHECK(world, superblock_format(world->disk, &identity, true, TEST_SEGMENT_BYTES) == 0);
+    world->done = true;
+}
+
+static void what_remains(void *arg)
+{
+    struct remains *remains = arg;
+    struct world *world = remains->world;
+    struct disk_superblock super;
+    uint8_t block[STORE_BLOCK_BYTES];
+    CHECK(world, disk_open("disk", 0, 0, &world->disk) == 0);
+    int result = superblock_read(world->disk, &super);
+    if (result < 0) {
+        CHECK(world, result == -ERR_NOT_FORMATTED || result == -ERR_CORRUPT_DISK);
+        remains->gone++;
+    } else if (super.node == 8) {
+        remains->replaced++;
+    } else {
+        /* As it was: either copy of the newest superblock, and nothing else written yet. */
+        CHECK(world, super.sequence + 1 >= remains->super.sequence);
+        sim_disk_peek(world->sim, "disk", TEST_SEGMENT_BYTES, block, sizeof block);
+        CHECK(world, memcmp(block, remains->block, sizeof block) == 0);
+        remains->kept++;
+    }
+}
+
+static void test_format_cut(void **state)
+{
+    struct world world;
+    struct remains remains = {.world = &world};
+    for (uint64_t seed = 1; seed <= test_seeds(60); seed++) {
+        world_init(&world, seed, 64);
+        world_run(&world, build, &world);
+        remains.super = world.store->super;
+        assert_true(remains.super.sequence > 1);
+        world_crash(&world, true);
+        sim_disk_peek(world.sim, "disk", TEST_SEGMENT_BYTES, remains.block, sizeof remains.block);
+        reactor_spawn(sim_node_reactor(world.node), "test", format_again, &remains);
+        uint64_t wait = random_below(&world.random, (seed % 2 ? 8 : 80) * NS_PER_MS);
+        world.done = false;
+        (void)sim_run_until(world.sim, world_done, &world, sim_now_ns(world.sim) + wait);
+        world_crash(&world, true);
+        world_run(&world, what_remains, &remains);
+        world_fini(&world);
+    }
+    /* A zoned device is emptied at one go. */
+    assert_true(remains.replaced > 0 && remains.kept + remains.gone > 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_copy),   cmocka_unit_test(test_both_copies),
         cmocka_unit_test(test_superblock), cmocka_unit_test(test_journal_damage),
-        cmocka_unit_test(test_fenced),     cmocka_unit_test(test_refused)};
+        cmocka_unit_test(test_fenced),     cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_format_cut)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,7 +54,7 @@ struct store_identity {
 };
 
 /* Write an empty store. Refuses (-EEXIST) a device whose first blocks are not all zero unless
- * force. -ENOSPC: smaller than 8 segments. */
+ * force; a crash meanwhile leaves what was there, or no store. -ENOSPC: smaller than 8 segments. */
 may_yield must_check int store_format(struct disk *disk, const struct store_identity *identity,
                                       bool force);
 

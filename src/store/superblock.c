@@ -5,6 +5,8 @@
  * SB2  Each superblock is written to two slots, flushed in between, so that one bad sector does
  *      not throw the store back to an older state whose blocks may have been reused.
  * SB3  The slots of the superblock before are not touched by the next one (sequence modulo 8).
+ * SB4  Before format writes anything that an earlier store on the device might need, it has erased
+ *      that store's superblocks, oldest first: a crash leaves that store as it was, or none.
  *
  * A zoned device has two logs in place of the slots: ZN1 in zone.c.
  */
@@ -65,6 +67,36 @@ static void super_init(struct disk_superblock *super, const struct disk *disk,
     disk_superblock_seal(super);
 }
 
+/* The valid slot with the lowest sequence; DISK_SUPER_SLOTS: there is none. */
+static uint32_t oldest_slot(const uint8_t *slots)
+{
+    uint32_t oldest = DISK_SUPER_SLOTS;
+    uint64_t sequence = UINT64_MAX;
+    for (uint32_t i = 0; i < DISK_SUPER_SLOTS; i++) {
+        const struct disk_superblock *super = (const void *)(slots + i * DISK_SUPER_BYTES);
+        if (disk_superblock_check(super) != 0 || super->sequence >= sequence)
+            continue;
+        oldest = i;
+        sequence = super->sequence;
+    }
+    return oldest;
+}
+
+/* SB4. An older superblock must never become the newest: what it refers to has been reused. */
+static int erase_slots(struct disk *disk, uint8_t *slots)
+{
+    int result = 0;
+    uint32_t slot;
+    while (result == 0 && (slot = oldest_slot(slots)) < DISK_SUPER_SLOTS) {
+        uint64_t at = slot * (uint64_t)DISK_SUPER_BYTES;
+        memset(slots + at, 0, DISK_SUPER_BYTES);
+        result = disk_write(disk, at, slots + at, DISK_SUPER_BYTES);
+        if (result == 0)
+            result = disk_flush(disk);
+    }
+    return result;
+}
+
 int superblock_format(struct disk *disk, const struct store_identity *identity, bool force,
                       uint32_t segment_bytes)
 {
@@ -78,8 +110,10 @@ int superblock_format(struct disk *disk, const struct store_identity *identity, 
     for (uint32_t i = 0; result == 0 && !force && i < SLOTS_BYTES; i++)
         if (slots[i] != 0)
             result = -EEXIST;
-    memset(slots, 0, SLOTS_BYTES);
     bool zoned = disk_info(disk)->zone_bytes > 0;
+    if (result == 0 && !zoned)
+        result = erase_slots(disk, slots);
+    memset(slots, 0, SLOTS_BYTES);
     if (result == 0 && zoned) /* nothing of before may count as partly written */
         result = disk_discard(disk, 0, size);
     struct disk_superblock *super = (void *)slots;
