@@ -21,7 +21,14 @@
 #include "image.h"
 #include "verify.h"
 
-enum { VARIANTS = 16, VARIANTS_NESTED = 4, FAILURES_MAX = 20, NEST_ONE_IN = 150 };
+enum {
+    VARIANTS = 16,
+    VARIANTS_NESTED = 4,
+    POINTS_MAX = 1500, /* of a recording: a writer that waits for space makes thousands */
+    POINTS_NESTED_MAX = 250,
+    NEST_ONE_IN = 150,
+    FAILURES_MAX = 20,
+};
 
 /* ---- sets of hashes ---- */
 
@@ -198,7 +205,8 @@ static void explore(struct driver *driver, struct run *run)
     uint32_t depth = driver->depth;
     images_init(&images, run->machine, run->base, &run->trace, run->seed);
     run->base = NULL;
-    while (!enough(driver) && images_next(&images)) {
+    uint32_t points_max = depth ? POINTS_NESTED_MAX : POINTS_MAX;
+    for (uint32_t i = 0; i < points_max && !enough(driver) && images_next(&images); i++) {
         uint32_t count = images_variants(&images, depth ? VARIANTS_NESTED : VARIANTS);
         driver->tally->points += depth == 0;
         for (uint32_t variant = 0; variant < count && !enough(driver); variant++) {
@@ -242,6 +250,11 @@ static void run_all(struct driver *driver)
             if (!driver->only || strcmp(driver->only, workloads[i].name) == 0)
                 run_workload(driver, &workloads[i], seed);
         }
+        if (!driver->replay)
+            printf("seed %llu: %llu images, %llu failed, %lld s\n", (unsigned long long)seed,
+                   (unsigned long long)driver->images.count, (unsigned long long)driver->failed,
+                   (long long)(time(NULL) - begin));
+        fflush(stdout);
         if (driver->replay)
             break;
     }

@@ -85,8 +85,8 @@ struct machine {
 
 struct machine *machine_new(uint64_t bytes);
 void machine_free(struct machine *machine);
-/* Power on: a fresh process, clock and seed; the content stays. What ran before is gone, what was
- * in flight has reached the device. */
+/* The process dies, and a fresh one starts, with this seed. What was written, or in flight, has
+ * reached the device (not the medium); a recording goes on. */
 void machine_restart(struct machine *machine, uint64_t seed);
 /* Run body in a fiber until it returns. False: it waits for ever. */
 bool machine_run(struct machine *machine, fiber_fn body, void *arg);

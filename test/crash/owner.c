@@ -56,6 +56,15 @@ static struct state *history_step(struct history *history, uint64_t lsn)
     return &history->states[op];
 }
 
+void history_roll_back(struct history *history, uint32_t ops)
+{
+    assert(history->ops < HISTORY_MAX && ops <= history->ops);
+    uint32_t op = ++history->ops;
+    history->states[op] = history->states[ops];
+    history->seq[op] = history->seq[ops];
+    history->lsn[op] = history->lsn[ops];
+}
+
 static struct object_state state_of(const struct row *row)
 {
     return (struct object_state){.stamp = row->stamp,
@@ -374,8 +383,9 @@ static uint32_t some_blocks(struct owner *owner)
     return 1 + (uint32_t)random_below(&owner->random, owner->blocks_max);
 }
 
-bool owner_commit(struct owner *owner, uint32_t changes)
+bool owner_commit(struct owner *owner)
 {
+    uint32_t changes = 1 + (uint32_t)random_below(&owner->random, owner->changes_max);
     struct row row;
     struct object_state after[OBJECTS_MAX];
     bool touched[OBJECTS_MAX] = {0};
@@ -495,6 +505,13 @@ void owner_wait_durable(struct owner *owner)
         owner_trouble(owner, "wait for durability failed", "%s", error_name(result));
     else
         owner->promised = MAX(owner->promised, (int32_t)ops);
+}
+
+void owner_wait_written(struct owner *owner)
+{
+    int result = store_wait_written(owner->store, owner->history->lsn[owner->history->ops]);
+    if (result < 0)
+        owner_trouble(owner, "wait for the write failed", "%s", error_name(result));
 }
 
 /* ---- reading it all ---- */

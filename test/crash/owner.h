@@ -19,7 +19,7 @@ enum {
     OBJECTS_MAX = 48,
     WINDOW = 4, /* log records prepared at a time */
     HISTORY_MAX = 1500,
-    PAD_MAX = 3000, /* inline bytes of a row */
+    PAD_MAX = 5900, /* inline bytes of a row */
     GROUP = 9,
 };
 
@@ -53,6 +53,8 @@ struct history {
 struct history *history_new(void);
 /* to := from, cut off behind operation ops. */
 void history_copy(struct history *to, const struct history *from, uint32_t ops);
+/* The process died, and operations behind ops are lost: a step of its own, back to that state. */
+void history_roll_back(struct history *history, uint32_t ops);
 /* The newest operation in [from, to] after which the state was this one; -1: none. */
 int32_t history_find(const struct history *history, const struct state *state, uint32_t from,
                      uint32_t to);
@@ -86,6 +88,7 @@ struct owner {
     uint32_t objects;
     uint32_t pad_max;
     uint32_t blocks_max;
+    uint32_t changes_max; /* of a commit */
     int32_t promised;
     struct row rows[OBJECTS_MAX]; /* stamp 0: none; what the store has applied */
     struct pending window[WINDOW];
@@ -107,7 +110,7 @@ may_yield void owner_accounts(struct owner *owner);
 struct mark owner_mark(void *owner);
 
 /* Operations. Those that need space do nothing when there is none, and say so (false). */
-may_yield bool owner_commit(struct owner *owner, uint32_t changes);
+may_yield bool owner_commit(struct owner *owner);
 may_yield bool owner_append(struct owner *owner);
 void owner_apply(struct owner *owner);
 void owner_truncate(struct owner *owner);
@@ -115,5 +118,7 @@ may_yield bool owner_cut(struct owner *owner);
 may_yield void owner_delete(struct owner *owner);
 /* Wait until all operations so far are durable: they are promised then. */
 may_yield void owner_wait_durable(struct owner *owner);
+/* Wait until they are written: nothing is promised. */
+may_yield void owner_wait_written(struct owner *owner);
 
 #endif

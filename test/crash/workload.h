@@ -12,7 +12,7 @@ enum { NODE_OLD = 7, NODE_NEW = 8 }; /* whose store it is: tells them apart afte
 
 /* How often each operation happens, in parts of the sum. */
 struct mix {
-    uint8_t commit, append, apply, truncate, cut, delete, checkpoint, durable, sleep;
+    uint8_t commit, append, apply, truncate, cut, delete, checkpoint, durable, written, sleep;
 };
 
 struct workload {
@@ -22,10 +22,12 @@ struct workload {
     uint32_t objects;
     uint32_t pad_max;
     uint32_t blocks_max;
+    uint32_t changes_max; /* of a commit */
+    uint32_t sleep_max_us;
     uint32_t warm_ops; /* before the recording */
     uint32_t ops;
-    uint32_t lives;   /* opened and closed so often in the recording */
-    bool fill;        /* warm up until there is no space */
+    uint32_t lives; /* opened so often in the recording; ends by close, or by the process's death */
+    bool fill;      /* warm up until there is no space */
     bool checkpoints; /* one after the other, beside the operations */
     enum format_kind format;
     struct mix mix;
@@ -46,9 +48,12 @@ struct run {
     struct owner owner;
     struct trace trace;
     uint8_t *base; /* content when the recording began */
+    uint32_t checkpoints_max;
     bool stop;
     struct waitq stopped;
     uint32_t fibers;
+    bool kill;  /* the life at hand ends by death */
+    bool first; /* it begins with a format, perhaps */
 };
 
 /* Format, warm up, record. False: something was wrong already (run->owner.trouble). */
