@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plant.h"
 
 struct flight {
     struct rpc_async async;
@@ -214,7 +215,7 @@ int client_call(struct client *client, struct client_call *call)
         if (status == 0) {
             if (sent) {
                 client->stats.repeats++;
-                if (call->retry_flags)
+                if (call->retry_flags && !PLANT(CLIENT_RETRY_UNMARKED))
                     *call->retry_flags |= META_RETRY;
             }
             uint64_t try_ns = env_now_ns() + CLIENT_TRY_TIMEOUT_NS;

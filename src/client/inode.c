@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plant.h"
 
 struct client_inode *client_inode_find(struct client *client, uint64_t ino)
 {
@@ -83,7 +84,7 @@ void client_inode_learn(struct client_inode *inode, const struct wire_attr *attr
     assert(attr->ino == inode->ino);
     if (attr->change < inode->attr.change)
         return; /* an answer that was overtaken */
-    if (inode->inline_data && attr->change != inode->inline_change)
+    if (inode->inline_data && attr->change != inode->inline_change && !PLANT(CLIENT_INLINE_STALE))
         client_inode_inline_drop(inode);
     inode->attr = *attr;
     inode->attr_at_ns = MAX(inode->attr_at_ns, asked_ns);

@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plant.h"
 
 static int sync_meta(struct client *client, uint64_t ino, uint32_t *ret_group)
 {
@@ -67,7 +68,7 @@ static int sync_groups(struct client_inode *inode, const struct client_dirty *di
     struct gather gather;
     gather_init(&gather);
     for (uint32_t i = 0; i < count; i++) {
-        if (dirty[i].meta)
+        if (dirty[i].meta || PLANT(CLIENT_FSYNC_PARTIAL))
             continue; /* the SYNC below */
         gather.pending++;
         syncs[i] = (struct sync_group){&gather, inode, dirty[i].group};

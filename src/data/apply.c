@@ -6,6 +6,8 @@
  * the checksums it had; no data is copied. */
 #include "data/data_internal.h"
 
+#include "base/plant.h"
+
 /* Keep the part [first, end) of a row. */
 static void keep_part(struct store_batch *batch, uint32_t group, const struct data_row *row,
                       uint64_t first, uint64_t end)
@@ -26,7 +28,8 @@ static void cut_row(struct store_batch *batch, uint32_t group, struct slice key,
                     const struct data_row *row, const struct disk_data_record *head)
 {
     assert(row->end > head->first && row->first < head->end);
-    store_batch_extent_del(batch, row->extent);
+    if (!PLANT(DATA_OVERWRITE_KEEPS))
+        store_batch_extent_del(batch, row->extent);
     store_batch_del(batch, key);
     if (row->first < head->first)
         keep_part(batch, group, row, row->first, head->first);

@@ -6,6 +6,7 @@
 #include "data/data_internal.h"
 
 #include "base/crc32c.h"
+#include "base/plant.h"
 
 enum { CUT_ROWS_MAX = 512, EDGE_ATTEMPTS = 20 };
 #define EDGE_PAUSE_NS (20 * NS_PER_MS)
@@ -81,7 +82,7 @@ static int truncate_object(struct data_service *service, const struct rpc_reques
         return result;
     struct data_io *io = data_io_take(service);
     result = cut_blocks(&change, io, first + (edge != 0), DATA_POSITION_END);
-    if (result == 0 && edge != 0)
+    if (result == 0 && edge != 0 && !PLANT(DATA_EDGE_KEPT))
         result = zero_edge(&change, io, first, edge, DATA_BLOCK_BYTES);
     data_io_give(service, io);
     data_change_end(&change);

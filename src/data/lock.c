@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/plant.h"
 
 struct data_lock_queue {
     struct htable_node node; /* data_group.locks */
@@ -39,7 +40,7 @@ static bool is_clear(const struct data_lock *lock)
     list_for_each (earlier, &lock->queue->locks, link) {
         if (earlier == lock)
             return true;
-        if (earlier->first < lock->end && lock->first < earlier->end)
+        if (earlier->first < lock->end && lock->first < earlier->end && !PLANT(DATA_LOCK_IGNORED))
             return false;
     }
     WRONG("a lock is in its own queue");

@@ -8,6 +8,7 @@
 #include "data/data_internal.h"
 
 #include "base/crc32c.h"
+#include "base/plant.h"
 
 enum { READ_FIBERS_MAX = 8 }; /* device reads in flight for one request */
 
@@ -72,7 +73,9 @@ static void verify_runs(struct data_service *service, struct data_io *io)
         at = run->first + run->extent.blocks;
         for (uint32_t i = run->first; i < at; i++) {
             const uint8_t *block = io->data + (size_t)i * DATA_BLOCK_BYTES;
-            io->bad[i] = run->result < 0 || crc32c(0, block, DATA_BLOCK_BYTES) != io->crcs[i];
+            bool match =
+                PLANT(DATA_READ_UNCHECKED) || crc32c(0, block, DATA_BLOCK_BYTES) == io->crcs[i];
+            io->bad[i] = run->result < 0 || !match;
             io->bad_count += io->bad[i];
         }
     }

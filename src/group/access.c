@@ -2,6 +2,7 @@
 /* What the content does on the primary: find the group, read applied + prepared state, append. */
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "group/group_internal.h"
 
 int group_find_serving(struct group_host *host, uint32_t id, uint32_t epoch, bool for_write,
@@ -282,7 +283,7 @@ int group_wait_room(struct group *group)
 int group_wait(struct group *group, uint64_t seq)
 {
     uint32_t reign = group->reign;
-    while (group->applied_seq < seq) {
+    while (group->applied_seq < seq && !PLANT(GROUP_REPLIES_EARLY)) {
         if (!group_is_primary(group) || group->reign != reign)
             return -ERR_NOT_PRIMARY;
         (void)waitq_wait(&group->applied_waitq, 0); /* ends with the record or with the role */

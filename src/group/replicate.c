@@ -6,6 +6,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "group/group_internal.h"
 
 struct prepare {
@@ -51,7 +52,8 @@ void group_commit_advance(struct group *group)
         if (!member->counted)
             continue;
         alone = false;
-        commit = MIN(commit, member->reconciled ? member->held_seq : 0);
+        if (!PLANT(GROUP_COMMITS_EARLY))
+            commit = MIN(commit, member->reconciled ? member->held_seq : 0);
     }
     commit = MIN(commit, own_held(group, alone));
     if (commit <= group->commit_seq)

@@ -4,6 +4,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "map/plan.h"
 
 /* The leader's decisions: what to propose, and when.
@@ -112,6 +113,8 @@ uint64_t controller_expiry_ns(const struct map_server *server, const struct map_
     uint64_t heard = server->elected_ns;
     if (contact && contact->incarnation == node->incarnation)
         heard = MAX(heard, contact->beat_ns);
+    if (PLANT(MAP_EXPIRY_EARLY))
+        return heard + MAP_LEASE_NS / 2;
     return heard + MAP_LEASE_NS + MAP_LEASE_MARGIN_NS;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plant.h"
 
 /* Primaries for groups that have none: on the first start and after a cold start (C4). */
 
@@ -49,7 +50,7 @@ static bool is_better(const struct candidate *a, const struct candidate *b)
     if (b->node == 0 || a->last_epoch != b->last_epoch)
         return b->node == 0 || a->last_epoch > b->last_epoch;
     if (a->last_seq != b->last_seq)
-        return a->last_seq > b->last_seq;
+        return (a->last_seq > b->last_seq) != PLANT(MAP_SHORTEST_LOG);
     return a->load < b->load;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/errors.h"
+#include "base/plant.h"
 #include "map/map_internal.h"
 
 /* Changes of single groups. Theory and invariants: machine.c. */
@@ -112,7 +113,7 @@ int machine_group_change(struct map_draft *draft, const struct map_command *comm
     struct map_member *member = group ? map_group_member(group, command->node) : NULL;
     if (!member)
         return -EINVAL;
-    if (group->epoch != command->epoch || group->primary == 0)
+    if ((group->epoch != command->epoch && !PLANT(MAP_EPOCH_IGNORED)) || group->primary == 0)
         return -ERR_CAS_FAILED; /* M8 */
     assert(!has_lost(group));   /* M2 */
     int result = -EINVAL;

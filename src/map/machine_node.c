@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/errors.h"
+#include "base/plant.h"
 #include "map/map_internal.h"
 
 /* Nodes come and go. Theory and invariants: machine.c. */
@@ -37,7 +38,7 @@ static void forget_memory(struct map_draft *draft, uint32_t node, const struct m
     for (uint32_t i = 0; i < draft->header->group_count; i++) {
         struct map_group *group = &draft->groups[i];
         struct map_member *member = map_group_member(group, node);
-        if (!member || map_group_never_active(group))
+        if (!member || map_group_never_active(group) || (restarted && PLANT(MAP_RESTART_IN_SYNC)))
             continue;
         if (member->state == MAP_MEMBER_IN_SYNC)
             demote(draft, group, member, confirmed);

@@ -6,6 +6,9 @@
 #include "format/map_command.h"
 #include "map/map.h"
 
+/* As map_lease_valid, asked from outside at a time of the node's clock (tests). */
+bool map_lease_valid_at(const struct map_lease *lease, uint64_t now_ns);
+
 /* The one table of time-outs of membership. */
 #define MAP_BEAT_INTERVAL_NS (300 * NS_PER_MS)
 #define MAP_BEAT_TIMEOUT_NS  (500 * NS_PER_MS) /* of one heartbeat RPC */

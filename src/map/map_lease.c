@@ -4,6 +4,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plant.h"
 
 /* A node's right to act.
  *
@@ -52,14 +53,20 @@ uint64_t map_lease_until_ns(const struct map_lease *lease)
     return lease->valid_until_ns;
 }
 
-bool map_lease_valid(const struct map_lease *lease)
+bool map_lease_valid_at(const struct map_lease *lease, uint64_t now_ns)
 {
-    if (lease->fenced || lease->removed || env_now_ns() >= lease->valid_until_ns) /* L1, L3 */
+    bool over = now_ns >= lease->valid_until_ns && !PLANT(MAP_LEASE_FOREVER);
+    if (lease->fenced || lease->removed || over) /* L1, L3 */
         return false;
     const struct map_view *view = map_client_view(lease->client);
     const struct map_node *node = view ? map_view_node(view, lease->node) : NULL;
     return node && node->state == MAP_NODE_UP &&
            node->incarnation == rpc_identity(lease->rpc)->incarnation; /* L2 */
+}
+
+bool map_lease_valid(const struct map_lease *lease)
+{
+    return map_lease_valid_at(lease, env_now_ns());
 }
 
 static void take_reply(struct map_lease *lease, uint64_t sent_ns,

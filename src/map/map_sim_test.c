@@ -264,16 +264,11 @@ static uint64_t clock_ns(const struct member *member)
     return now + (uint64_t)member->offset_ns + (uint64_t)drift;
 }
 
-/* May the process act now? As map_lease_valid, from outside; a paused process does nothing. */
+/* May the process act now? A paused process does nothing. */
 static bool acts(const struct member *member)
 {
-    if (!member->running || member->paused || map_lease_fenced(member->lease) ||
-        clock_ns(member) >= map_lease_until_ns(member->lease))
-        return false;
-    struct map_view *view = map_client_view(member->client);
-    const struct map_node *node = view ? map_view_node(view, member->id) : NULL;
-    return node && node->state == MAP_NODE_UP &&
-           node->incarnation == rpc_identity(member->rpc)->incarnation;
+    return member->running && !member->paused &&
+           map_lease_valid_at(member->lease, clock_ns(member));
 }
 
 /* Of two that act as primary of a group at once, the newer needs the older for every commit. */

@@ -4,6 +4,8 @@
 
 #include "meta/op.h"
 
+#include "base/plant.h"
+
 int op_link(struct meta_op *op, struct meta_txn *txn)
 {
     struct txn_dentry *dentry;
@@ -57,7 +59,7 @@ int op_unlink(struct meta_op *op, struct meta_txn *txn)
     if (inode->row.nlink == 0)
         return -ERR_CORRUPT_DISK;
     txn_dentry_remove(txn, dentry);
-    op_touch_dir(op, dir, -1, 0);
+    op_touch_dir(op, dir, PLANT(META_UNLINK_UNCOUNTED) ? 0 : -1, 0);
     inode->row.nlink--;
     op_touch(op, inode);
     if (inode->row.nlink == 0)
@@ -84,7 +86,7 @@ int op_rmdir(struct meta_op *op, struct meta_txn *txn)
         result = cred_delete(&op->cred, &dir->row, &inode->row);
     if (result < 0)
         return result;
-    if (inode->row.entries > 0)
+    if (inode->row.entries > 0 && !PLANT(META_RMDIR_FULL))
         return -ENOTEMPTY;
     txn_dentry_remove(txn, dentry);
     op_touch_dir(op, dir, -1, -1);

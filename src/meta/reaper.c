@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "data/data.h"
 #include "meta/open.h"
 #include "meta/txn.h"
@@ -92,7 +93,7 @@ static struct meta_orphan *next_due(struct meta_group *mg, uint64_t now_ns, uint
     struct meta_orphan *orphan;
     *ret_wait_ns = 0;
     list_for_each (orphan, &mg->orphans, link) {
-        if (orphan->taken || meta_open_any(mg, orphan->ino))
+        if (orphan->taken || (meta_open_any(mg, orphan->ino) && !PLANT(META_OPEN_DELETED)))
             continue;
         if (orphan->not_before_ns <= now_ns)
             return orphan;

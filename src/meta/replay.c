@@ -16,6 +16,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/plant.h"
 
 struct meta_replay {
     struct htable_node node; /* in mg->replays */
@@ -184,7 +185,7 @@ int meta_replay_begin(struct meta_group *mg, const struct wire_meta_req *req, ui
     bool look = (req->flags & META_RETRY) || replay->seq >= req->slot_seq;
     replay->running = true;
     replay->seq = MAX(replay->seq, req->slot_seq);
-    int result = look ? look_up(mg, req, seen_seq, ret_done) : 0;
+    int result = look && !PLANT(META_RETRY_TWICE) ? look_up(mg, req, seen_seq, ret_done) : 0;
     if (result == 0)
         *ret_replay = replay;
     else

@@ -2,6 +2,8 @@
 /* Inodes and names as structs under lock; written to the batches by the commit. */
 #include "meta/txn.h"
 
+#include "base/plant.h"
+
 #include <sys/stat.h>
 
 #include "meta/open.h"
@@ -112,7 +114,7 @@ static bool is_simple(const struct meta_txn *txn, const struct txn_inode *inode)
 {
     const struct meta_group *mg = txn->mg;
     if (inode->group != mg->id || env_now_ns() < mg->grace_until_ns || inode->row.xattr_count > 0 ||
-        meta_open_any(mg, inode->ino))
+        (meta_open_any(mg, inode->ino) && !PLANT(META_OPEN_DELETED)))
         return false;
     return !S_ISREG(inode->row.mode) || (inode->row.flags & ATTR_INLINE);
 }

@@ -12,6 +12,7 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "format/wire_net.h"
 
 enum { HELLO_REQUEST_ID = 0 };
@@ -156,7 +157,8 @@ static void connect_fiber(void *arg)
     struct rpc_async *async;
     list_for_each (async, &peer->calls, link) {
         assert(async->head);
-        conn_send(conn, async->head, async->head_bytes, async->call.payload);
+        if (!PLANT(NET_CALL_DROPPED))
+            conn_send(conn, async->head, async->head_bytes, async->call.payload);
         mem_free(async->head);
         async->head = NULL;
         buf_put(async->call.payload.buf);
@@ -178,7 +180,7 @@ void rpc_send(struct rpc *rpc, const struct net_addr *to, struct rpc_async *asyn
     call->reply = NULL;
     struct wire_header header = {
         .type = (uint16_t)call->type,
-        .request_id = ++rpc->next_request_id,
+        .request_id = PLANT(NET_REPLY_UNMATCHED) ? 1 : ++rpc->next_request_id,
         .group = call->group,
         .epoch = call->epoch,
         .payload_bytes = call->payload.bytes,
@@ -188,7 +190,7 @@ void rpc_send(struct rpc *rpc, const struct net_addr *to, struct rpc_async *asyn
     htable_insert(&rpc->calls, &async->node, header.request_id);
     list_push_back(&peer->calls, &async->link);
     timer_init(&async->timer, deadline_passed);
-    if (call->deadline_ns)
+    if (call->deadline_ns && !PLANT(NET_DEADLINE_IGNORED))
         timer_arm(&async->timer, call->deadline_ns);
     rpc->stats.calls++;
     if (peer->conn) {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "raft/raft_internal.h"
 
+#include "base/plant.h"
+
 /* Time-outs, candidates, becoming leader or follower (Raft §5.2, thesis §4.2.3 and §9.6). */
 
 /* How many voters besides the dead leader have a smaller id: they try first. */
@@ -65,6 +67,8 @@ bool raft_election_leader_alive(const struct raft *raft)
 bool raft_election_log_is_current(const struct raft *raft, uint64_t last_index, uint64_t last_term)
 {
     uint64_t own_term = raft_log_last_term(&raft->log);
+    if (PLANT(RAFT_OLD_LOG_ELECTED))
+        return true;
     if (last_term != own_term)
         return last_term > own_term;
     return last_index >= raft->log.last_index;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "raft/raft_internal.h"
 
+#include "base/plant.h"
+
 static void reply_to(struct raft *raft, const struct raft_message *message, bool reject,
                      uint64_t index)
 {
@@ -9,7 +11,7 @@ static void reply_to(struct raft *raft, const struct raft_message *message, bool
     reply.index = index;
     reply.log_term = raft_log_has(&raft->log, index) ? raft_log_term(&raft->log, index) : 0;
     reply.round = message->round;
-    if (reject) {
+    if (reject || PLANT(RAFT_ANSWERS_EARLY)) {
         raft_send_now(raft, &reply); /* promises nothing */
     } else {
         raft_still_here(raft, message);
@@ -23,7 +25,8 @@ static bool prefix_matches(const struct raft *raft, uint64_t prev, uint64_t prev
 {
     if (prev < raft->log.snapshot_index)
         return true;
-    return prev <= raft->log.last_index && raft_log_term(&raft->log, prev) == prev_term;
+    return prev <= raft->log.last_index &&
+           (raft_log_term(&raft->log, prev) == prev_term || PLANT(RAFT_PREFIX_UNCHECKED));
 }
 
 /* §5.3: "If desired, the protocol can be optimized to reduce the number of rejected AppendEntries

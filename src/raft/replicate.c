@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "raft/raft_internal.h"
 
+#include "base/plant.h"
+
 /* The leader's side of replication and commitment (Raft §5.3, §5.4.2). */
 
 static uint32_t entries_to_send(const struct raft *raft, uint64_t first)
@@ -138,7 +140,8 @@ void raft_commit_advance(struct raft *raft)
 {
     assert(raft->role == RAFT_LEADER);
     uint64_t index = raft_config_quorum(raft, peer_match, own_match(raft));
-    if (index <= raft->commit_index || raft_log_term(&raft->log, index) != raft->term)
+    if (index <= raft->commit_index ||
+        (raft_log_term(&raft->log, index) != raft->term && !PLANT(RAFT_COMMITS_OLD_TERM)))
         return;
     raft_commit_to(raft, index);
     if (raft->role == RAFT_LEADER)

@@ -24,6 +24,7 @@
 
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "base/plant.h"
 
 #define RETRY_NS (200 * NS_PER_MS)
 
@@ -90,7 +91,7 @@ static uint64_t freeze(struct store *store)
     checkpoint->start_known = false;
     journal->bytes_since_checkpoint = 0;
     snapshot_rows(store);
-    if (store->options.log_ops->relog)
+    if (store->options.log_ops->relog && !PLANT(STORE_RELOG_SKIPPED))
         store->options.log_ops->relog(store->options.context);
     no_yield_end();
     return journal->next_lsn - 1;
@@ -208,7 +209,7 @@ static int run(struct store *store)
                              super.segments.bytes / STORE_BLOCK_BYTES);
         result = write_rows(store, &super.segments);
     }
-    if (result == 0)
+    if (result == 0 && !PLANT(STORE_SUPER_UNFLUSHED))
         result = disk_flush(store->disk);
     if (result == 0) {
         fill_super(store, &super);

@@ -354,7 +354,8 @@ static void churn_crashed(void *arg)
 
 static void test_crashes(void **state)
 {
-    for (uint64_t seed = 21; seed < 21 + test_seeds(6); seed++) {
+    uint64_t first_seed = test_first_seed(21);
+    for (uint64_t seed = first_seed; seed < first_seed + test_seeds(6); seed++) {
         struct owner *owner = calloc(1, sizeof *owner);
         struct world *world = &owner->world;
         world_init(world, seed, seed % 2 ? 64 : 44);

@@ -34,6 +34,7 @@
 
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "store/zone.h"
 
 enum { WRITE_EAGER_BYTES = 128 << 10, ENTRY_BYTES_MAX = 1 << 20 };
@@ -370,7 +371,7 @@ static void pump(struct store *store)
     if (!journal->writing && !list_empty(&journal->pending)) {
         struct journal_buf *buf = list_first(&journal->pending, struct journal_buf, link);
         if (write_due(journal, buf)) {
-            if (buf->data_seq <= store->extents.done_seq)
+            if (buf->data_seq <= store->extents.done_seq || PLANT(STORE_JOURNAL_FIRST))
                 submit(store, buf);
             else
                 extents_push(store); /* its completion kicks us again */

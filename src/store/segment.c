@@ -26,6 +26,7 @@
 #include "store/store_internal.h"
 
 #include "base/log.h"
+#include "base/plant.h"
 
 static void set_state(struct store *store, uint32_t index, enum segment_state state)
 {
@@ -162,7 +163,9 @@ void segment_reclaim(struct store *store)
         struct segment *segment = &store->segments[index];
         assert(segment->listed);
         bool dead = reclaimable(store, segment);
-        if (dead && (segment->users > 0 || segment->dead_lsn > store->journal.proven_lsn)) {
+        uint64_t safe_lsn =
+            PLANT(STORE_REUSE_UNPROVEN) ? store->journal.flushed_lsn : store->journal.proven_lsn;
+        if (dead && (segment->users > 0 || segment->dead_lsn > safe_lsn)) {
             store->dying[kept++] = index;
             continue;
         }
@@ -203,6 +206,8 @@ void segment_live_del(struct store *store, uint64_t block, uint32_t blocks, uint
                   blocks);
         blocks = segment->live;
     }
+    if (PLANT(STORE_LIVE_UNCOUNTED))
+        return;
     segment->live -= blocks;
     store->live_data -= blocks;
     segment->dead_lsn = lsn;

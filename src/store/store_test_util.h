@@ -56,11 +56,19 @@ struct world {
 
 static const struct store_log_ops test_no_log;
 
-/* How many seeds a random test goes through: a few, or as many as asked for. */
+/* How many seeds a random test goes through: a few, as many as asked for, or the one asked for,
+ * counted from 1. */
 static inline uint64_t test_seeds(uint64_t usual)
 {
     const char *text = getenv("STORE_TEST_SEEDS");
+    if (getenv("STORE_TEST_SEED"))
+        return 1;
     return text ? strtoull(text, NULL, 10) : usual;
+}
+static inline uint64_t test_first_seed(uint64_t usual)
+{
+    const char *text = getenv("STORE_TEST_SEED");
+    return text ? usual + strtoull(text, NULL, 10) - 1 : usual;
 }
 
 static inline void world_init(struct world *world, uint64_t seed, uint64_t segments)

@@ -13,6 +13,7 @@
 #include "store/store_internal.h"
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "store/zone.h"
 
 enum { SLOTS_BYTES = DISK_SUPER_SLOTS * DISK_SUPER_BYTES };
@@ -189,8 +190,8 @@ int superblock_write(struct store *store, struct disk_superblock *super)
         super->sequence = store->super.sequence + 1 + copy;
         disk_superblock_seal(super);
         memcpy(block, super, sizeof *super);
-        result = disk_write(store->disk, slot_offset(store->disk, super->sequence), block,
-                            DISK_SUPER_BYTES);
+        uint64_t slot = PLANT(STORE_SUPER_ONE_SLOT) ? 0 : super->sequence;
+        result = disk_write(store->disk, slot_offset(store->disk, slot), block, DISK_SUPER_BYTES);
         if (result == 0)
             result = disk_flush(store->disk);
     }
