@@ -25,7 +25,7 @@
 #include "node/node.h"
 #include "store/store.h"
 
-enum { READY_TEXT_MAX = 200 };
+enum { RESTART_ARGUMENTS_MAX = 10, READY_TEXT_MAX = 200 };
 
 struct server {
     struct reactor *reactor;
@@ -127,6 +127,7 @@ static int open_device(struct server *server)
     server->options.slice = (struct node_slice){0, identity.slice_count, identity.slice_bytes};
     server->options.incarnation = env_entropy_u64() | 1;
     server->options.memory_bytes = server->memory_bytes / reactors;
+    server->options.scrub_rate = div_up(server->options.scrub_rate, reactors);
     if (server->options.memory_bytes >= NODE_MEMORY_MIN)
         return 0;
     log_error("server-start",
@@ -301,6 +302,31 @@ static int join(const struct command_line *line, struct server *server)
 
 /* ---- main ----------------------------------------------------------------------------------- */
 
+/* Those that hold for the next program image too, with a NULL behind them. */
+static void restart_arguments(const struct command_line *line, const char **argv)
+{
+    static const char *const kept[][2] = {
+        {"memory", "--memory"}, {"scrub-rate", "--scrub-rate"}, {"scrub-every", "--scrub-every"}};
+    for (uint32_t i = 0; i < ARRAY_COUNT(kept); i++) {
+        if (!command_value(line, kept[i][0]))
+            continue;
+        *argv++ = kept[i][1];
+        *argv++ = command_value(line, kept[i][0]);
+    }
+    *argv = NULL;
+}
+
+static bool scrub_options(const struct command_line *line, struct node_options *options)
+{
+    uint64_t seconds = 86400;
+    options->scrub_rate = 32 * MIB;
+    if (!command_size(line, "scrub-rate", 0, 1 * TIB, &options->scrub_rate) ||
+        !command_number(line, "scrub-every", 1, UINT32_MAX, &seconds))
+        return false;
+    options->scrub_every_ns = seconds * NS_PER_S;
+    return true;
+}
+
 static int run(const struct command_line *line)
 {
     struct server server = {.options = {.fenced = fenced}};
@@ -315,10 +341,10 @@ static int run(const struct command_line *line)
     uint64_t reactors = 0;
     server.memory_bytes = NODE_MEMORY_DEFAULT;
     if (!command_size(line, "memory", 64 * MIB, 1 * TIB, &server.memory_bytes) ||
-        !command_number(line, "reactors", 1, DISK_NODE_CONFIG_NODES_MAX, &reactors))
+        !command_number(line, "reactors", 1, DISK_NODE_CONFIG_NODES_MAX, &reactors) ||
+        !scrub_options(line, &server.options))
         return EX_USAGE;
     server.reactors = (uint32_t)reactors;
-    const char *memory = command_value(line, "memory");
     const char *cluster = command_value(line, "cluster");
     uint64_t node_number = 0;
     if (!command_number(line, "node", 1, DISK_NODE_CONFIG_NODES_MAX, &node_number))
@@ -333,8 +359,8 @@ static int run(const struct command_line *line)
         if (exit_code != EX_OK)
             return exit_code;
     }
-    const char *argv[] = {
-        "claudefsd", "--disk", server.options.disk_path, memory ? "--memory" : NULL, memory, NULL};
+    const char *argv[RESTART_ARGUMENTS_MAX] = {"claudefsd", "--disk", server.options.disk_path};
+    restart_arguments(line, argv + 3);
     server.argv = argv;
     server.ready_fd = process_ready_fd(command_value(line, "ready-fd"));
     program_log_start();
@@ -349,6 +375,10 @@ static const struct command_option options[] = {
      "with --format: threads that each serve a part of the disk, at least 1 GiB (default: one per "
      "core, of 4 GiB or more each); the same number on every node. Else: refuse a disk that was "
      "formatted for another number"},
+    {"scrub-rate", 0, "SIZE",
+     "read everything on the disk and repair what has rotted, at most this much a second "
+     "(default 32M; 0: never)"},
+    {"scrub-every", 0, "SECONDS", "from the end of a scrub to the next (default 86400)"},
     {"ready-fd", 0, "FD", "write \"ok\" to this pipe once the node serves, or what is wrong"},
     {"format", 0, NULL, "prepare the disk for a new cluster instead of serving"},
     {"node", 0, "N", "which node this is, from 1; a disk of another one is refused"},

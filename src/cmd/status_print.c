@@ -122,6 +122,24 @@ static void print_jobs(const struct status_view *view)
     printf("\n");
 }
 
+static void print_scrubs(const struct status_view *view)
+{
+    uint64_t done = 0, total = 0, rate = 0;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < view->target_count; i++) {
+        const struct wire_status_rep *reply = &view->targets[i].reply;
+        count += reply->scrub_total_bytes > 0;
+        done += reply->scrub_done_bytes;
+        total += reply->scrub_total_bytes;
+        rate += reply->scrub_total_bytes ? reply->scrub_rate : 0;
+    }
+    if (count == 0)
+        return;
+    printf("            scrub of %u target%s   %.0f %%   %s of %s   %s/s\n", count,
+           count == 1 ? "" : "s", 100.0 * (double)done / (double)total, report_bytes(done),
+           report_bytes(total), report_bytes(rate));
+}
+
 static void print_nodes(const struct status_view *view)
 {
     printf("NODE     STATE     PID  ADDR                       USED       SIZE     MEMORY\n");
@@ -158,6 +176,7 @@ void status_print_text(const struct status_view *view)
                totals.data_errors, totals.node_errors, totals.data_repairs, totals.node_repairs,
                totals.data_losses);
         print_jobs(view);
+        print_scrubs(view);
     }
     print_nodes(view);
 }
@@ -169,6 +188,19 @@ static json_t *json_u64(uint64_t value)
     return json_integer((json_int_t)value);
 }
 
+/* What a target's scrubs have found, and how much it writes for each byte that it is given. */
+static json_t *json_device(const struct wire_status_rep *reply)
+{
+    uint64_t all = reply->written_data + reply->written_moved + reply->written_meta;
+    double times = reply->written_data ? (double)all / (double)reply->written_data : 0.0;
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "scrubs", json_u64(reply->scrubs),
+                     "scrub_found", json_u64(reply->scrub_found), "written_data_bytes",
+                     json_u64(reply->written_data), "written_moved_bytes",
+                     json_u64(reply->written_moved), "written_metadata_bytes",
+                     json_u64(reply->written_meta), "write_amplification",
+                     reply->written_data ? json_real(times) : json_null());
+}
+
 static json_t *json_targets(const struct status_view *view, uint32_t host)
 {
     json_t *list = json_array();
@@ -177,11 +209,12 @@ static json_t *json_targets(const struct status_view *view, uint32_t host)
         if (target->host != host)
             continue;
         json_array_append_new(
-            list, json_pack("{s:i, s:s, s:s, s:o, s:o, s:i, s:i}", "id", (int)target->id, "addr",
-                            target->addr, "state", target->state, "used_bytes",
-                            json_u64(target->reply.used_bytes), "size_bytes",
-                            json_u64(target->reply.size_bytes), "groups", (int)target->groups,
-                            "primaries", (int)target->primaries));
+            list,
+            json_pack("{s:i, s:s, s:s, s:o, s:o, s:i, s:i, s:o}", "id", (int)target->id, "addr",
+                      target->addr, "state", target->state, "used_bytes",
+                      json_u64(target->reply.used_bytes), "size_bytes",
+                      json_u64(target->reply.size_bytes), "groups", (int)target->groups,
+                      "primaries", (int)target->primaries, "device", json_device(&target->reply)));
     }
     return list;
 }
@@ -204,6 +237,24 @@ static json_t *json_nodes(const struct status_view *view)
     return list;
 }
 
+static void json_scrubs(const struct status_view *view, json_t *list)
+{
+    for (uint32_t i = 0; i < view->target_count; i++) {
+        const struct wire_status_rep *reply = &view->targets[i].reply;
+        uint64_t left = reply->scrub_total_bytes - reply->scrub_done_bytes;
+        if (reply->scrub_total_bytes == 0)
+            continue;
+        json_array_append_new(
+            list,
+            json_pack("{s:s, s:s, s:i, s:o, s:o, s:o, s:o}", "kind", "scrub", "node",
+                      node_name(view, view->targets[i].host), "target", (int)view->targets[i].id,
+                      "done_bytes", json_u64(reply->scrub_done_bytes), "total_bytes",
+                      json_u64(reply->scrub_total_bytes), "rate_bytes_per_s",
+                      json_u64(reply->scrub_rate), "eta_s",
+                      reply->scrub_rate ? json_u64(left / reply->scrub_rate) : json_null()));
+    }
+}
+
 static json_t *json_jobs(const struct status_view *view)
 {
     json_t *list = json_array();
@@ -220,6 +271,7 @@ static json_t *json_jobs(const struct status_view *view)
                       json_u64(group->catch_up_rate), "eta_s",
                       group->catch_up_rate ? json_u64(left / group->catch_up_rate) : json_null()));
     }
+    json_scrubs(view, list);
     return list;
 }
 

@@ -16,6 +16,7 @@ struct data_counters {
     uint64_t losses;          /* no member had a good copy */
     uint64_t scrubbed_bytes;  /* read and verified by scrubs */
     uint64_t scrubs;          /* completed */
+    uint64_t scrub_found;     /* extents that scrubs found damaged */
 };
 
 /* Created before the group host (which takes the ops), bound to it afterwards; registers RPCs. */
@@ -26,6 +27,10 @@ void data_service_counters(const struct data_service *service, struct data_count
 /* Name an inode in log lines ("path or ino"); set by node once meta can answer. May be NULL. */
 typedef may_yield void (*data_name_fn)(void *context, uint64_t ino, char *text, uint32_t bytes);
 void data_service_set_namer(struct data_service *service, data_name_fn fn, void *context);
+/* How scrubs run by themselves: at most rate_bytes_per_s (0: never), every_ns after the end of the
+ * one before. Before data_service_start. */
+void data_service_set_scrub(struct data_service *service, uint64_t rate_bytes_per_s,
+                            uint64_t every_ns);
 /* Read and verify everything on this node's device, in physical order, at most rate_bytes_per_s
  * (0: no limit), and repair what is damaged. Runs by itself every now and then; this does it now.
  * 0, -ERR_BUSY (one is at work), or an error of the store. */

@@ -38,7 +38,8 @@ struct data_service {
     struct waitq queue_filled;
     uint64_t lost[DATA_LOST_MEMORY]; /* hashes of rows whose loss has been reported */
     uint32_t lost_next;
-    bool scrubbing;
+    uint64_t scrub_rate; /* bytes per second; 0: never by itself */
+    uint64_t scrub_every_ns;
 };
 
 /* Made on first use. */

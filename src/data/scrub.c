@@ -5,8 +5,7 @@
 
 #include "base/log.h"
 
-#define SCRUB_PAUSE_NS (24 * 3600 * NS_PER_S)
-#define SCRUB_RATE     (32 * MIB) /* bytes per second, in the background */
+#define FIRST_PAUSE_NS (3600 * NS_PER_S)
 #define QUEUE_PAUSE_NS (10 * NS_PER_MS)
 
 static int scrub_extent(void *context, struct slice owner_key, struct store_extent extent,
@@ -20,6 +19,7 @@ static int scrub_extent(void *context, struct slice owner_key, struct store_exte
     service->counters.scrubbed_bytes += (uint64_t)extent.blocks * DATA_BLOCK_BYTES;
     if (data_row_is_intact(&found.row, data))
         return 0;
+    service->counters.scrub_found++;
     while (service->queue_count == DATA_REPAIR_QUEUE_MAX)
         fiber_sleep(QUEUE_PAUSE_NS);
     data_repair_queue(service, owner_key);
@@ -29,24 +29,31 @@ static int scrub_extent(void *context, struct slice owner_key, struct store_exte
 int data_service_scrub(struct data_service *service, uint64_t rate_bytes_per_s)
 {
     assert(service->store);
-    if (service->scrubbing)
-        return -ERR_BUSY;
-    service->scrubbing = true;
     int result = store_scrub(service->store, rate_bytes_per_s, scrub_extent, service);
-    service->scrubbing = false;
     if (result == 0)
         service->counters.scrubs++;
     return result;
 }
 
+void data_service_set_scrub(struct data_service *service, uint64_t rate_bytes_per_s,
+                            uint64_t every_ns)
+{
+    assert(!service->store);
+    service->scrub_rate = rate_bytes_per_s;
+    service->scrub_every_ns = every_ns;
+}
+
 void data_scrub_fiber(void *arg)
 {
     struct data_service *service = arg;
-    for (;;) {
-        fiber_sleep(SCRUB_PAUSE_NS);
-        int result = data_service_scrub(service, SCRUB_RATE);
+    uint64_t pause_ns = MIN(service->scrub_every_ns, FIRST_PAUSE_NS);
+    while (service->scrub_rate > 0) {
+        fiber_sleep(pause_ns);
+        pause_ns = service->scrub_every_ns;
+        int result = data_service_scrub(service, service->scrub_rate);
         if (result < 0 && result != -ERR_BUSY)
-            log_warn("data-scrub", "error=%s why=\"%s\" effect=\"starts over in a day\"",
-                     error_name(result), error_text(result));
+            log_warn("data-scrub", "error=%s why=\"%s\" effect=\"starts over in %llu s\"",
+                     error_name(result), error_text(result),
+                     (unsigned long long)(pause_ns / NS_PER_S));
     }
 }

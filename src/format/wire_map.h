@@ -144,8 +144,17 @@ struct wire_status_rep {
     uint64_t node_repairs; /* of these, rewritten from the good one */
     uint64_t data_losses;  /* blocks with no good copy */
     uint64_t wire_refused; /* messages refused as malformed */
+    uint64_t scrub_done_bytes;
+    uint64_t scrub_total_bytes; /* of the scrub that runs; 0: none */
+    uint64_t scrub_rate;        /* bytes/s */
+    uint64_t scrub_found;       /* damaged extents found by scrubs since start */
+    uint64_t scrubs;            /* completed since start */
+    /* Written to the device since start: */
+    uint64_t written_data;  /* by users and peers */
+    uint64_t written_moved; /* by the cleaner */
+    uint64_t written_meta;  /* journal and tree */
 };
-FORMAT_SIZE(struct wire_status_rep, 128);
+FORMAT_SIZE(struct wire_status_rep, 192);
 
 struct wire_status_group {
     uint32_t group;

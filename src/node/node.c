@@ -365,6 +365,7 @@ static int start_steps(struct node *node)
     result = join_map(node, self);
     if (result < 0)
         return result;
+    data_service_set_scrub(node->data, node->options.scrub_rate, node->options.scrub_every_ns);
     data_service_start(node->data, node->rpc, node->host);
     data_service_set_namer(node->data, meta_name_inode, node->meta);
     meta_service_start(node->meta, node->rpc, node->host, node->map);

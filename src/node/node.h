@@ -72,6 +72,8 @@ struct node_options {
     struct node_slice slice; /* of a device that the caller has open and so has locked */
     uint32_t host;           /* that it has to be of, by its configuration; 0: any */
     uint64_t incarnation;    /* of the process, the same for all its nodes; 0: a new one */
+    uint64_t scrub_rate;     /* bytes per second; 0: no scrubs by themselves */
+    uint64_t scrub_every_ns; /* from the end of one to the start of the next */
     /* This incarnation must not go on. why: -ERR_NO_LEASE: it was silent too long and has been
      * declared dead; it has to be started anew. -ERR_FENCED: its device failed; the process has to
      * end, so that its groups move to others. -ENOENT: the cluster has removed this node: the

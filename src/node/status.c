@@ -16,13 +16,15 @@ static void status_numbers(struct node *node, struct wire_status_rep *reply)
     store_health(node->store, &health);
     data_service_counters(node->data, &data);
     rpc_stats(node->rpc, &rpc);
+    uint64_t scrub_done, scrub_total;
+    store_scrub_progress(node->store, &scrub_done, &scrub_total);
     struct map_view *view = map_client_view(node->map);
     *reply = (struct wire_status_rep){
         .map_version = view ? view->header->version : 0,
         .incarnation = node->identity.incarnation,
         .used_bytes = space.used_bytes,
         .size_bytes = space.size_bytes,
-        .memory_bytes = mem_heap_bytes(NULL) + health.memory_bytes,
+        .memory_bytes = mem_heap_bytes(NULL),
         .uptime_ms = (env_now_ns() - node->started_ns) / NS_PER_MS,
         .node = node->config.node,
         .pid = env_pid(),
@@ -34,6 +36,14 @@ static void status_numbers(struct node *node, struct wire_status_rep *reply)
         .node_errors = health.node_repairs + health.node_losses,
         .node_repairs = health.node_repairs,
         .wire_refused = rpc.refused,
+        .scrub_done_bytes = scrub_done,
+        .scrub_total_bytes = scrub_total,
+        .scrub_rate = node->options.scrub_rate,
+        .scrub_found = data.scrub_found,
+        .scrubs = data.scrubs,
+        .written_data = health.data_bytes - MIN(health.cleaned_bytes, health.data_bytes),
+        .written_moved = health.cleaned_bytes,
+        .written_meta = health.journal_bytes + health.node_bytes,
     };
 }
 
