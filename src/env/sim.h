@@ -59,6 +59,10 @@ void sim_node_restart(struct sim_node *node);
 void sim_pause(struct sim_node *node, bool on);
 /* The node's clock: local = virtual + offset + drift parts per million. Set before it runs. */
 void sim_node_set_clock(struct sim_node *node, int64_t offset_ns, int32_t drift_ppm);
+/* Somebody sets the node's wall clock: it goes on that much later (or earlier). */
+void sim_node_jump_wall(struct sim_node *node, int64_t by_ns);
+/* A slow host: after each turn the node computes for so long (0: takes no time, the default). */
+void sim_node_set_turn(struct sim_node *node, uint64_t turn_ns);
 
 /* ---- network ------------------------------------------------------------------------------ */
 
@@ -76,6 +80,9 @@ const struct sim_net_config *sim_net_config(const struct sim *sim);
 /* Cut or heal the path between two nodes. Messages on the way wait (as TCP resends), and arrive in
  * order when it heals, unless the silence lasts too long. */
 void sim_partition(struct sim_node *a, struct sim_node *b, bool on);
+/* The same for one direction: nothing that from sends reaches to. What to sends arrives, but from's
+ * host cannot confirm it, so the connection is lost after the same silence. No new one is made. */
+void sim_partition_one_way(struct sim_node *from, struct sim_node *to, bool on);
 /* Cut or heal between this node and all others. */
 void sim_isolate(struct sim_node *node, bool on);
 /* Reset all connections between two nodes. */
@@ -90,6 +97,8 @@ struct sim_disk_config {
     uint32_t read_error_ppm;  /* a read fails with -EIO */
     uint32_t read_flip_ppm;   /* a read returns one flipped bit */
     uint32_t write_error_ppm; /* a write fails with -EIO, perhaps partly done */
+    uint32_t lost_ppm;        /* a write is reported done, and nothing is written */
+    uint32_t misdirected_ppm; /* the same, and it is written up to 1 MiB away */
     bool torn_writes;         /* power loss may tear a block at 512 bytes */
     bool ignore_flush;        /* a lying device: flush makes nothing durable */
 };
@@ -104,6 +113,8 @@ void sim_disk_configure(struct sim *sim, const char *path, const struct sim_disk
 const struct sim_disk_config *sim_disk_config(struct sim *sim, const char *path);
 /* Reads that touch the range fail with -EIO until it is written (bytes 0: forget all such). */
 void sim_disk_break(struct sim *sim, const char *path, uint64_t offset, uint64_t bytes);
+/* Flip a bit, chosen by the seed, of a block that holds data; nothing if none does. */
+void sim_disk_rot(struct sim *sim, const char *path);
 /* Flip a stored bit, silently (0 to 7 in the byte at offset). */
 void sim_disk_flip_bit(struct sim *sim, const char *path, uint64_t offset, uint32_t bit);
 /* Look at, or change, the present content from outside. Any alignment. */
@@ -113,5 +124,7 @@ void sim_disk_poke(struct sim *sim, const char *path, uint64_t offset, const voi
 /* Blocks that hold data, and written blocks not yet durable. */
 uint64_t sim_disk_blocks_used(struct sim *sim, const char *path);
 uint64_t sim_disk_blocks_dirty(struct sim *sim, const char *path);
+/* Writes that the disk has completed, ever. */
+uint64_t sim_disk_writes(struct sim *sim, const char *path);
 
 #endif

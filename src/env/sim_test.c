@@ -190,6 +190,39 @@ static void test_partition_heals(void **state)
     echo_free(echo);
 }
 
+/* Answers do not come, though requests arrive; then the connection is lost. */
+static void test_one_way(void **state)
+{
+    struct echo *echo = echo_new(1);
+    echo_connect(echo);
+    sim_partition_one_way(echo->server, echo->client, true);
+    reactor_spawn(sim_node_reactor(echo->client), "more", client_more, echo);
+    sim_run_for(echo->sim, 2 * NS_PER_S);
+    assert_int_equal(echo->got, 7);
+    assert_int_equal(conn_backlog(echo->conn), 0); /* the server has them */
+    sim_partition_one_way(echo->server, echo->client, false);
+    sim_run_for(echo->sim, NS_PER_S);
+    assert_int_equal(echo->got, 12);
+    sim_partition_one_way(echo->client, echo->server, true);
+    sim_run_for(echo->sim, 6 * NS_PER_S);
+    assert_int_equal(echo->closed, -ERR_CONN_LOST);
+    echo_free(echo);
+}
+
+/* Eight turns at 50 ms: one to accept, one per message. */
+static void test_slow_host(void **state)
+{
+    struct echo *echo = echo_new(1);
+    sim_node_set_turn(echo->server, 50 * NS_PER_MS);
+    reactor_spawn(sim_node_reactor(echo->client), "client", client_main, echo);
+    sim_run_for(echo->sim, 300 * NS_PER_MS);
+    assert_in_range(echo->got, 1, 6);
+    sim_run_for(echo->sim, 300 * NS_PER_MS);
+    assert_int_equal(echo->got, 7);
+    assert_int_equal(echo->bad, 0);
+    echo_free(echo);
+}
+
 static void test_pause(void **state)
 {
     struct echo *echo = echo_new(1);
@@ -401,7 +434,53 @@ static void test_disk_faults(void **state)
     sim_disk_flip_bit(sim, "/f", 5000, 3);
     sim_disk_peek(sim, "/f", 5000, &byte, 1);
     assert_int_equal(byte, 9);
+    uint8_t before[MIB / 16], after[MIB / 16];
+    sim_disk_peek(sim, "/f", 0, before, sizeof before);
+    sim_disk_rot(sim, "/f");
+    sim_disk_peek(sim, "/f", 0, after, sizeof after);
+    uint32_t changed = 0;
+    for (size_t i = 0; i < sizeof before; i++)
+        changed += (uint32_t)__builtin_popcount(before[i] ^ after[i]);
+    assert_int_equal(changed, 1);
     sim_free(sim);
+}
+
+static void disk_lies(void *arg)
+{
+    struct disk_test *test = arg;
+    struct disk *disk;
+    uint8_t *block = mem_alloc_aligned(BLOCK, BLOCK);
+    memset(block, 3, BLOCK);
+    test->results[0] = disk_open("/f", 0, 0, &disk);
+    test->results[1] = disk_write(disk, 64 * BLOCK, block, BLOCK);
+    test->results[2] = disk_read(disk, 64 * BLOCK, block, BLOCK);
+    test->results[3] = block[0];
+}
+
+static void run_lie(uint32_t lost_ppm, uint32_t misdirected_ppm, int byte, uint64_t used)
+{
+    struct disk_test test = {0};
+    struct sim *sim = sim_new(4);
+    struct sim_node *node = sim_node_new(sim, "10.0.0.1");
+    sim_disk_new(sim, "/f", MIB);
+    struct sim_disk_config config = *sim_disk_config(sim, "/f");
+    config.lost_ppm = lost_ppm;
+    config.misdirected_ppm = misdirected_ppm;
+    sim_disk_configure(sim, "/f", &config);
+    reactor_spawn(sim_node_reactor(node), "lies", disk_lies, &test);
+    sim_run_for(sim, NS_PER_S);
+    const int expected[] = {0, 0, 0, byte};
+    assert_memory_equal(test.results, expected, sizeof expected);
+    assert_int_equal(sim_disk_blocks_used(sim, "/f"), used);
+    assert_int_equal(sim_disk_writes(sim, "/f"), 1);
+    sim_free(sim);
+}
+
+static void test_disk_lies(void **state)
+{
+    run_lie(0, 0, 3, 1);
+    run_lie(1000000, 0, 0, 0);
+    run_lie(0, 1000000, 0, 1);
 }
 
 /* ---- clock --------------------------------------------------------------------------------- */
@@ -433,6 +512,25 @@ static void test_clock_drift(void **state)
     sim_free(sim);
 }
 
+static void read_wall(void *arg)
+{
+    *(uint64_t *)arg = env_wall_ns();
+}
+
+static void test_wall_jump(void **state)
+{
+    uint64_t before_ns = 0, after_ns = 0;
+    struct sim *sim = sim_new(3);
+    struct sim_node *node = sim_node_new(sim, "10.0.0.1");
+    reactor_spawn(sim_node_reactor(node), "wall", read_wall, &before_ns);
+    sim_run_for(sim, NS_PER_S);
+    sim_node_jump_wall(node, -3600 * (int64_t)NS_PER_S);
+    reactor_spawn(sim_node_reactor(node), "wall", read_wall, &after_ns);
+    sim_run_for(sim, NS_PER_S);
+    assert_true(after_ns < before_ns);
+    sim_free(sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -445,6 +543,10 @@ int main(void)
         cmocka_unit_test(test_power_loss),
         cmocka_unit_test(test_disk_faults),
         cmocka_unit_test(test_clock_drift),
+        cmocka_unit_test(test_one_way),
+        cmocka_unit_test(test_slow_host),
+        cmocka_unit_test(test_disk_lies),
+        cmocka_unit_test(test_wall_jump),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

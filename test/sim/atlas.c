@@ -14,10 +14,16 @@
  *      dropped in its favour, and be the last to hold something. To kill it then would be a second
  *      fault.
  *  A3. A *blackout* takes all nodes at once, after which only what was fsynced must be there: it
- * has seeds of its own, whose loads expect it. It comes when all copies are in sync. A4. A node
- * lost for good counts as a victim; nodes that join or are drained do not, and are damaged
- * meanwhile like others. A5. Damage without loss (slow messages, slow disks, clients that die) may
- * come any time.
+ *      has seeds of its own, whose loads expect it. It comes when all copies are in sync.
+ *  A4. A node lost for good counts as a victim; nodes that join or are drained do not, and are
+ *      damaged meanwhile like others.
+ *  A5. What a disk that lies holds is void. So is the vote of a member of the map group on it,
+ *      and that group promises nothing then: such damage hits other nodes, whose process does not
+ *      come back, and which are removed afterwards.
+ *  A6. The leader of the map group declares dead whom it does not hear. Cut off from several
+ *      others, but not from most of its group, it would take several healthy nodes out at once.
+ *      So such a cut lasts only a moment (SWIZZLE), or takes at most C - 1 paths (CUT_SOME).
+ *  A7. Damage without loss (slow messages, slow disks, clients that die) may come any time.
  *
  * The map group has three voters, so two victims may stop it; it goes on when one is back. */
 #include "base/assert.h"
@@ -29,6 +35,7 @@ enum { VICTIMS_MAX = 2, DAMAGE_MAX = 3 };
 #define LONG_MIN_NS    (5 * NS_PER_S)
 #define LONG_MAX_NS    (50 * NS_PER_S)
 #define GAP_MAX_NS     (800 * NS_PER_MS)
+#define TURN_MAX_NS    (2 * NS_PER_MS)
 #define STAGGER_MAX_NS (300 * NS_PER_MS)
 
 struct damage {
@@ -46,11 +53,18 @@ static const char *disk_of(const struct world *world, uint32_t node)
     return world->cluster.members[node].disk;
 }
 
+/* A6. */
 static void cut_some(struct world *world, uint32_t node, bool on)
 {
-    for (uint32_t i = 0; i < world->cluster.node_count; i++) {
-        if (i != node && (!on || world_below(world, 2) == 0))
-            sim_partition(host_of(world, node), host_of(world, i), on);
+    uint32_t hosts = world->cluster.node_count;
+    uint32_t first = world_below(world, hosts);
+    uint32_t most = on ? world->scenario.copies - 1 : hosts;
+    for (uint32_t i = 0; i < hosts && most > 0; i++) {
+        uint32_t other = (first + i) % hosts;
+        if (other == node)
+            continue;
+        sim_partition(host_of(world, node), host_of(world, other), on);
+        most--;
     }
 }
 
@@ -91,6 +105,69 @@ static void client_dies(struct world *world)
     fiber_sleep(world_between(world, NS_PER_MS, NS_PER_S));
     sim_node_restart(client->host);
     world_client_start(client);
+}
+
+static void cut_one_way(struct world *world, uint32_t node, bool on)
+{
+    bool deaf = world_below(world, 2);
+    for (uint32_t i = 0; i < world->cluster.node_count; i++) {
+        struct sim_node *from = host_of(world, deaf ? i : node);
+        struct sim_node *to = host_of(world, deaf ? node : i);
+        if (i == node)
+            continue;
+        if (on)
+            sim_partition_one_way(from, to, true);
+        else
+            sim_partition(from, to, false);
+    }
+}
+
+static void swizzle(struct world *world, uint32_t node)
+{
+    uint32_t hosts = world->cluster.node_count;
+    uint32_t first = world_below(world, hosts);
+    for (uint32_t round = 0; round < 2; round++) {
+        uint32_t stride = round == 0 ? 1 : hosts - 1;
+        for (uint32_t i = 0; i < hosts; i++) {
+            uint32_t other = (first + i * stride) % hosts;
+            if (other != node)
+                sim_partition(host_of(world, node), host_of(world, other), round == 0);
+            fiber_sleep(world_between(world, 0, STAGGER_MAX_NS / 3)); /* A6 */
+        }
+    }
+}
+
+/* An hour, either way; and the next life of the process runs 3 % fast or slow (leases bear 13). */
+static void clock_begin(struct world *world, uint32_t node)
+{
+    static const int64_t hour_ns = 3600 * (int64_t)NS_PER_S;
+    int64_t jump_ns = world_below(world, 2) ? hour_ns : -hour_ns;
+    int32_t drift_ppm = (int32_t)world_below(world, 60001) - 30000;
+    sim_node_jump_wall(host_of(world, node), jump_ns);
+    cluster_crash(&world->cluster, node);
+    sim_node_set_clock(host_of(world, node), 0, drift_ppm);
+}
+
+static void disk_errors(struct world *world, uint32_t node, bool on)
+{
+    const char *path = disk_of(world, node);
+    struct sim_disk_config config = *sim_disk_config(world->cluster.sim, path);
+    config.read_error_ppm = on ? 20000 : 0;
+    config.write_error_ppm = on ? 2000 : 0;
+    sim_disk_configure(world->cluster.sim, path, &config);
+}
+
+static void disk_lies(struct world *world, uint32_t node)
+{
+    const char *path = disk_of(world, node);
+    struct sim_disk_config config = *sim_disk_config(world->cluster.sim, path);
+    world->given_up = node + 1;
+    config.lost_ppm = world_below(world, 2) ? 20000 : 0;
+    config.misdirected_ppm = world_below(world, 2) ? 20000 : 0;
+    config.read_flip_ppm = world_below(world, 2) ? 20000 : 0;
+    sim_disk_configure(world->cluster.sim, path, &config);
+    for (uint32_t i = world_below(world, 20); i > 0; i--)
+        sim_disk_rot(world->cluster.sim, path);
 }
 
 /* All at once; some hosts lose power, others only the process. */
@@ -156,6 +233,24 @@ static void damage_begin(struct world *world, const struct damage *damage)
     case FAULT_BLACKOUT:
         blackout(world);
         break;
+    case FAULT_CUT_ONE_WAY:
+        cut_one_way(world, damage->node, true);
+        break;
+    case FAULT_SWIZZLE:
+        swizzle(world, damage->node);
+        break;
+    case FAULT_SLOW_NODE:
+        sim_node_set_turn(host_of(world, damage->node), world_between(world, 0, TURN_MAX_NS));
+        break;
+    case FAULT_CLOCK:
+        clock_begin(world, damage->node);
+        break;
+    case FAULT_DISK_ERRORS:
+        disk_errors(world, damage->node, true);
+        break;
+    case FAULT_DISK_LIES:
+        disk_lies(world, damage->node);
+        break;
     case FAULT_KINDS:
         WRONG("fault");
     }
@@ -167,6 +262,7 @@ static void damage_end(struct world *world, const struct damage *damage)
     switch (damage->kind) {
     case FAULT_CRASH:
     case FAULT_POWER:
+    case FAULT_CLOCK:
         cluster_restart(&world->cluster, damage->node);
         break;
     case FAULT_PAUSE:
@@ -184,10 +280,26 @@ static void damage_end(struct world *world, const struct damage *damage)
     case FAULT_SLOW_DISK:
         slow_disk(world, damage->node, false);
         break;
+    case FAULT_DISK_LIES:
+        if (sim_node_up(host_of(world, damage->node)))
+            cluster_crash(&world->cluster, damage->node);
+        changes_remove(world, damage->node);
+        world->given_up = 0;
+        break;
     case FAULT_LOST:
     case FAULT_DRAIN:
         changes_remove(world, damage->node);
         break;
+    case FAULT_CUT_ONE_WAY:
+        cut_one_way(world, damage->node, false);
+        break;
+    case FAULT_SLOW_NODE:
+        sim_node_set_turn(host_of(world, damage->node), 0);
+        break;
+    case FAULT_DISK_ERRORS:
+        disk_errors(world, damage->node, false);
+        break;
+    case FAULT_SWIZZLE:
     case FAULT_RESET:
     case FAULT_CLIENT:
     case FAULT_JOIN:
@@ -230,9 +342,22 @@ static uint32_t some_node(struct world *world, const struct damage *damage, uint
     }
 }
 
+/* Is the node taken out of the cluster in the end? */
+static bool leaves(enum fault_kind kind)
+{
+    return kind == FAULT_LOST || kind == FAULT_DRAIN || kind == FAULT_DISK_LIES;
+}
+
 static bool is_whole_world(enum fault_kind kind)
 {
     return kind == FAULT_SLOW_NET || kind == FAULT_BLACKOUT;
+}
+
+static bool is_voter(const struct world *world, uint32_t node)
+{
+    const struct map_view *view = map_client_view(world->map);
+    const struct map_node *row = map_view_node(view, world->cluster.members[node].id);
+    return !row || row->voter != 0;
 }
 
 /* A1: C - 1 victims, different nodes; A4. */
@@ -244,9 +369,10 @@ static uint32_t choose(struct world *world, struct damage damage[DAMAGE_MAX])
     while (count < victims) {
         struct damage *next = &damage[count];
         *next = (struct damage){some_kind(world), some_node(world, damage, count)};
-        bool leaves = next->kind == FAULT_LOST || next->kind == FAULT_DRAIN;
-        if (leaves && (count > 0 || !changes_can_lose(world)))
+        if (leaves(next->kind) && (count > 0 || !changes_can_lose(world)))
             next->kind = FAULT_JOIN;
+        if (next->kind == FAULT_DISK_LIES && is_voter(world, next->node))
+            next->kind = FAULT_LOST; /* A5 */
         if (is_whole_world(next->kind)) {
             damage[0] = *next;
             return 1;
@@ -267,9 +393,14 @@ static void episode(struct world *world)
         world_hold(world, world_between(world, 0, STAGGER_MAX_NS));
     }
     world_hold(world, some_hold_ns(world));
-    for (uint32_t i = 0; i < count; i++) {
-        damage_end(world, &damage[i]);
-        world_hold(world, world_between(world, 0, STAGGER_MAX_NS));
+    /* Those that leave go last: it takes the consent of the map group, which others may hold up. */
+    for (uint32_t pass = 0; pass < 2; pass++) {
+        for (uint32_t i = 0; i < count && !world->failed; i++) {
+            if (leaves(damage[i].kind) != (pass == 1))
+                continue;
+            damage_end(world, &damage[i]);
+            world_hold(world, world_between(world, 0, STAGGER_MAX_NS));
+        }
     }
 }
 

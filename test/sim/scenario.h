@@ -24,6 +24,12 @@ enum { SCENARIO_CLIENTS_MAX = 4 };
     X(JOIN, 3, "a new node")                                                                       \
     X(DRAIN, 3, "a node is drained and removed")                                                   \
     X(LOST, 3, "a node is lost for good and removed")                                              \
+    X(CUT_ONE_WAY, 4, "a host hears others, who do not hear it, or the other way round")           \
+    X(SWIZZLE, 4, "paths of a host are cut one after the other, and heal in another order")        \
+    X(SLOW_NODE, 4, "a host computes slowly")                                                      \
+    X(CLOCK, 4, "a wall clock jumps; a process comes back on a host whose clock is fast or slow")  \
+    X(DISK_ERRORS, 4, "reads and writes of a disk fail")                                           \
+    X(DISK_LIES, 4, "a disk loses and misplaces writes and bits rot; its node is then replaced")   \
     X(BLACKOUT, 0, "all nodes die at once")
 
 enum fault_kind {

@@ -27,6 +27,7 @@
 #define WHOLE_MAX_NS   (120 * NS_PER_S)
 #define WORK_MAX_NS    (600 * NS_PER_S)
 #define SETTLE_NS      (15 * NS_PER_S) /* sessions of dead clients end, orphans are deleted */
+#define QUIET_NS       (500 * NS_PER_MS)
 #define TICK_NS        (20 * NS_PER_MS)
 #define RESTART_MAX_NS (200 * NS_PER_MS)
 
@@ -94,7 +95,7 @@ static void tend(struct world *world)
     for (uint32_t i = 0; i < world->cluster.node_count; i++) {
         struct cluster_member *member = &world->cluster.members[i];
         bool ended = member->fenced || (member->done && member->result < 0);
-        if (!sim_node_up(member->sim_node) || !ended || member->removed)
+        if (!sim_node_up(member->sim_node) || !ended || member->removed || world->given_up == i + 1)
             continue;
         world_tell(world, "node %u has ended (%s), starts again", member->id,
                    error_name(member->fenced ? member->fenced : member->result));
@@ -235,6 +236,30 @@ static void wait_clients(struct world *world)
     }
 }
 
+static uint64_t writes_of_all(struct world *world)
+{
+    uint64_t writes = 0;
+    for (uint32_t i = 0; i < world->cluster.node_count; i++)
+        writes += sim_disk_writes(world->cluster.sim, world->cluster.members[i].disk);
+    return writes;
+}
+
+/* Until all that nodes do on their own account (delete, flush, tell each other) has been done. */
+static bool wait_quiet(struct world *world)
+{
+    uint64_t end_ns = env_now_ns() + WHOLE_MAX_NS;
+    uint64_t before, now = writes_of_all(world);
+    do {
+        before = now;
+        world_hold(world, QUIET_NS);
+        now = writes_of_all(world);
+    } while (now != before && env_now_ns() < end_ns && !world->failed);
+    if (now != before)
+        world_fail(world, "nodes still write %.0f s after the last client",
+                   (double)WHOLE_MAX_NS / 1e9);
+    return !world->failed;
+}
+
 static void director_fiber(void *arg)
 {
     struct world *world = arg;
@@ -251,7 +276,7 @@ static void director_fiber(void *arg)
     if (!world->failed) {
         client_flush_all(world->client);
         world_hold(world, SETTLE_NS);
-        (void)world_wait_whole(world);
+        (void)(world_wait_whole(world) && wait_quiet(world)); /* a failure has been told */
     }
     world->done = true;
 }

@@ -50,9 +50,10 @@ struct world {
     struct durable durable[SCENARIO_CLIENTS_MAX][DURABLE_FILES];
     uint64_t durable_dirs[SCENARIO_CLIENTS_MAX];
     uint32_t blackouts;
-    bool wants_node; /* from the main loop: one more */
-    uint64_t ops;    /* by all clients */
-    bool stop;       /* clients start nothing new */
+    uint32_t given_up; /* 1 + index of a node that is not started again, or 0 */
+    bool wants_node;   /* from the main loop: one more */
+    uint64_t ops;      /* by all clients */
+    bool stop;         /* clients start nothing new */
     bool done;
     bool failed;
     bool trace;

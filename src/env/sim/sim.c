@@ -11,8 +11,9 @@
  * I1. Nothing but the seed and the test's calls decides what happens: no addresses, no real clock,
  *     no thread.
  * I2. What the world owns (events, links, packets, disks) is on the default heap; what a node's
- * code sees (conn, disk, listener, messages) is on the node's heap and dies with it. I3. An event
- * whose node is paused is held, in order, until the node continues.
+ *     code sees (conn, disk, listener, messages) is on the node's heap and dies with it.
+ * I3. An event whose node is paused is held, in order, until the node continues; one whose node is
+ *     still busy with its last turn (slow hosts) comes when it is not.
  *
  * Not here: sim_net.c (connections), sim_disk.c (disks), sim_fault.c (what a crash leaves). */
 #include <string.h>
@@ -146,7 +147,8 @@ static uint64_t virtual_of(const struct sim_node *node, uint64_t local_ns)
 
 static uint64_t node_wall_ns(struct reactor *reactor)
 {
-    return wall_first_ns + node_now_ns(reactor);
+    int64_t offset_ns = sim_node_of(reactor)->wall_offset_ns;
+    return wall_first_ns + node_now_ns(reactor) + (uint64_t)offset_ns;
 }
 
 static uint64_t node_entropy(struct reactor *reactor)
@@ -182,6 +184,7 @@ void sim_node_end(struct sim_node *node, struct reactor_scope before_scope)
 {
     reactor_turn(&node->reactor);
     reactor_leave(before_scope);
+    node->busy_until_ns = node->sim->now_ns + node->turn_ns;
     turn_plan(node);
 }
 
@@ -321,6 +324,18 @@ void sim_node_set_clock(struct sim_node *node, int64_t offset_ns, int32_t drift_
     node->clock_drift_ppm = drift_ppm;
 }
 
+void sim_node_jump_wall(struct sim_node *node, int64_t by_ns)
+{
+    assert(by_ns > -(int64_t)wall_first_ns / 2 && by_ns < (int64_t)wall_first_ns / 2);
+    node->wall_offset_ns += by_ns;
+}
+
+void sim_node_set_turn(struct sim_node *node, uint64_t turn_ns)
+{
+    assert(turn_ns < NS_PER_S);
+    node->turn_ns = turn_ns;
+}
+
 /* ---- the world ---------------------------------------------------------------------------- */
 
 struct sim *sim_new(uint64_t seed)
@@ -377,6 +392,8 @@ static void step(struct sim *sim)
     sim_event_cancel(sim, event);
     if (event->node && event->node->paused) /* I3 */
         list_push_back(&event->node->held, &event->held);
+    else if (event->node && event->node->busy_until_ns > sim->now_ns)
+        sim_event_arm(sim, event, event->node->busy_until_ns);
     else
         event->fn(sim, event);
 }

@@ -12,7 +12,7 @@
 
 #include "env/sim/sim_internal.h"
 
-enum { CHUNK_PAGES = 512 };
+enum { CHUNK_PAGES = 512, ASTRAY_PAGES = 256 };
 
 /* What a node holds. */
 struct sim_handle {
@@ -128,19 +128,35 @@ static void zone_reset(struct sim_disk *disk, uint64_t offset)
     *zone_at(disk, offset) = (struct sim_zone){0};
 }
 
+/* Where a misdirected write goes: not where it should. */
+static uint64_t wrong_place(struct sim *sim, const struct sim_disk *disk, const struct disk_io *io)
+{
+    uint64_t page = io->offset / DISK_BLOCK_BYTES;
+    uint64_t last = (disk->size_bytes - io->bytes) / DISK_BLOCK_BYTES;
+    uint64_t low = page - MIN(page, (uint64_t)ASTRAY_PAGES);
+    uint64_t place = low + random_below(&sim->random, MIN(page + ASTRAY_PAGES, last) - low + 1);
+    return place * DISK_BLOCK_BYTES;
+}
+
 static int do_write(struct sim *sim, struct sim_disk *disk, const struct disk_io *io)
 {
+    uint64_t offset = io->offset;
+    disk->writes++;
     if (disk->zone_bytes && !zone_append(disk, io, io->bytes))
         return -EIO;
+    if (sim_ppm(sim, disk->config.lost_ppm))
+        return 0;
+    if (sim_ppm(sim, disk->config.misdirected_ppm))
+        offset = wrong_place(sim, disk, io);
     bool fails = sim_ppm(sim, disk->config.write_error_ppm);
     for (uint32_t at = 0; at < io->bytes; at += DISK_BLOCK_BYTES) {
         if (fails && random_chance(&sim->random, 1, 2))
             continue;
-        apply_page(disk, (io->offset + at) / DISK_BLOCK_BYTES, (const uint8_t *)io->data + at);
+        apply_page(disk, (offset + at) / DISK_BLOCK_BYTES, (const uint8_t *)io->data + at);
     }
     if (fails)
         return -EIO;
-    sim_broken_heal(disk, io->offset, io->bytes);
+    sim_broken_heal(disk, offset, io->bytes);
     return 0;
 }
 
@@ -430,6 +446,13 @@ void sim_disk_poke(struct sim *sim, const char *path, uint64_t offset, const voi
         uint8_t *page = sim_disk_page_own(disk, (offset + i) / DISK_BLOCK_BYTES);
         page[(offset + i) % DISK_BLOCK_BYTES] = ((const uint8_t *)data)[i];
     }
+}
+
+uint64_t sim_disk_writes(struct sim *sim, const char *path)
+{
+    struct sim_disk *disk = sim_disk_find(sim, path);
+    assert(disk);
+    return disk->writes;
 }
 
 uint64_t sim_disk_blocks_used(struct sim *sim, const char *path)

@@ -274,6 +274,22 @@ void sim_disk_flip_bit(struct sim *sim, const char *path, uint64_t offset, uint3
     page[offset % DISK_BLOCK_BYTES] ^= (uint8_t)(1u << bit);
 }
 
+void sim_disk_rot(struct sim *sim, const char *path)
+{
+    struct sim_disk *disk = sim_disk_find(sim, path);
+    assert(disk);
+    if (disk->pages_used == 0)
+        return;
+    uint64_t nth = random_below(&sim->random, disk->pages_used);
+    uint64_t bit = random_below(&sim->random, (uint64_t)DISK_BLOCK_BYTES * 8);
+    for (uint64_t page = 0; page < disk->size_bytes / DISK_BLOCK_BYTES; page++) {
+        if (!sim_disk_page(disk, page) || nth-- > 0)
+            continue;
+        sim_disk_flip_bit(sim, path, page * DISK_BLOCK_BYTES + bit / 8, (uint32_t)(bit % 8));
+        return;
+    }
+}
+
 uint64_t sim_disk_blocks_dirty(struct sim *sim, const char *path)
 {
     struct sim_disk *disk = sim_disk_find(sim, path);

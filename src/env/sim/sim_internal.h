@@ -25,6 +25,7 @@ struct sim_disk {
     char path[240];
     uint64_t size_bytes;
     uint64_t pages_used;
+    uint64_t writes;        /* completed */
     struct sim_node *owner; /* who has it open */
     struct sim_disk_config config;
     uint8_t ***chunks;       /* pages by number, two levels */
@@ -53,6 +54,9 @@ struct sim_node {
     uint16_t port_next;
     int64_t clock_offset_ns;
     int32_t clock_drift_ppm;
+    int64_t wall_offset_ns;
+    uint64_t turn_ns;       /* what a turn takes */
+    uint64_t busy_until_ns; /* events wait until then */
     struct sim_event turn;
     struct list held;      /* events to run after the pause */
     struct list disk_ops;  /* struct sim_disk_op in flight */
@@ -70,7 +74,7 @@ struct sim {
     uint32_t event_room;
     struct sim_node *nodes[SIM_NODES_MAX];
     uint32_t node_count;
-    uint64_t cut[SIM_NODES_MAX]; /* bit b of cut[a]: a and b do not hear each other */
+    uint64_t cut[SIM_NODES_MAX]; /* bit b of cut[a]: b does not hear a */
     struct sim_net_config net;
     struct list links; /* struct sim_link */
     struct list disks;

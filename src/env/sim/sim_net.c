@@ -9,11 +9,16 @@
  *
  * I1. Packets of one direction arrive in order, or the connection is lost.
  * I2. end->conn is NULL before accept or connect have finished on that side, and after it closed;
- * an end whose side is finished takes no packets. I3. Across a cut nothing arrives; the first
- * packet waits. A cut, or a silent (powered off) peer, ends the connection on both sides after
- * silence_timeout_ns. I4. A link is freed when neither end has a conn or an unfinished handshake.
+ *     an end whose side is finished takes no packets.
+ * I3. Across a cut nothing arrives; the first packet waits. A cut (of one direction, too), or a
+ *     silent (powered off) peer, ends the connection on both sides after silence_timeout_ns.
+ * I4. A link is freed when neither end has a conn or an unfinished handshake.
  *
- * A process that is paused still has a kernel: connections to it succeed, packets queue. */
+ * A process that is paused still has a kernel: connections to it succeed, packets queue.
+ *
+ * Not here, because a stream connection hides it: a packet lost, doubled or overtaken inside a
+ * connection. Loss is delay (slow messages), then the end of the connection; messages of different
+ * connections overtake each other; a request comes twice because its sender repeats it. */
 #include <string.h>
 
 #include "env/sim/sim_internal.h"
@@ -87,15 +92,20 @@ static struct sim_end *other(struct sim_end *end)
     return &end->link->ends[end == &end->link->ends[0]];
 }
 
-static bool is_cut(const struct sim *sim, const struct sim_node *a, const struct sim_node *b)
+static bool is_cut(const struct sim *sim, const struct sim_node *from, const struct sim_node *to)
 {
-    return (sim->cut[a->index] >> b->index) & 1;
+    return (sim->cut[from->index] >> to->index) & 1;
 }
 
 /* Both hosts can hear each other. */
 static bool path_works(const struct sim *sim, const struct sim_node *a, const struct sim_node *b)
 {
-    return a->powered && b->powered && !is_cut(sim, a, b);
+    return a->powered && b->powered && !is_cut(sim, a, b) && !is_cut(sim, b, a);
+}
+
+static bool hears(const struct sim *sim, const struct sim_node *to, const struct sim_node *from)
+{
+    return to->powered && from->powered && !is_cut(sim, from, to);
 }
 
 static uint64_t delay_ns(struct sim *sim)
@@ -266,7 +276,7 @@ static void arrive(struct sim *sim, struct sim_event *event)
     struct sim_end *end = container_of(event, struct sim_end, arrival);
     struct sim_end *from = other(end);
     struct sim_packet *packet = list_first(&end->inbox, struct sim_packet, link);
-    if (!packet->local && !path_works(sim, end->node, from->node))
+    if (!packet->local && !hears(sim, end->node, from->node))
         return;            /* planned anew when the path is healed; a loss event is armed */
     if (!end_ready(end)) { /* still opening */
         sim_event_arm(sim, event, sim->now_ns + NS_PER_US);
@@ -545,12 +555,10 @@ static void links_review(struct sim *sim, const struct sim_node *node)
         struct sim_node *b = link->ends[1].node;
         if (a != node && b != node)
             continue;
-        if (!path_works(sim, a, b)) {
-            if (!link->loss.heap_index)
-                sim_event_arm(sim, &link->loss, sim->now_ns + sim->net.silence_timeout_ns);
-            continue;
-        }
-        sim_event_cancel(sim, &link->loss);
+        if (path_works(sim, a, b))
+            sim_event_cancel(sim, &link->loss);
+        else if (!link->loss.heap_index)
+            sim_event_arm(sim, &link->loss, sim->now_ns + sim->net.silence_timeout_ns);
         arrival_plan(sim, &link->ends[0]);
         arrival_plan(sim, &link->ends[1]);
     }
@@ -563,6 +571,16 @@ static void cut_set(struct sim *sim, const struct sim_node *a, const struct sim_
     assert(a != b);
     sim->cut[a->index] = on ? sim->cut[a->index] | bit_b : sim->cut[a->index] & ~bit_b;
     sim->cut[b->index] = on ? sim->cut[b->index] | bit_a : sim->cut[b->index] & ~bit_a;
+}
+
+void sim_partition_one_way(struct sim_node *from, struct sim_node *to, bool on)
+{
+    struct sim *sim = from->sim;
+    uint64_t bit = (uint64_t)1 << to->index;
+    assert(from != to);
+    sim->cut[from->index] = on ? sim->cut[from->index] | bit : sim->cut[from->index] & ~bit;
+    sim_trace(sim, 6002 + on, from->index * 64 + to->index);
+    links_review(sim, from);
 }
 
 void sim_partition(struct sim_node *a, struct sim_node *b, bool on)
