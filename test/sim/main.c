@@ -1,26 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* claudefs_sim: whole clusters with clients and damage, seed by seed (`./dev sim`).
  *
- * Each seed runs in a process of its own: an assertion that fails, or a loop that never ends, is a
- * failed seed, not the end of the search. With --twice each seed runs again in a process whose heap
- * lies elsewhere; the hashes over all that happened must be equal. */
+ * With --twice each seed runs again in a process whose heap lies elsewhere; the hashes over all
+ * that happened must be equal. A failing seed is shown with the smallest scenario found that fails.
+ */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/assert.h"
-#include "world.h"
-
-enum {
-    SECONDS_MAX = 120, /* of CPU, for one seed */
-    SHIFT_BYTES = 40961
-};
+#include "run.h"
 
 struct arguments {
     uint64_t seed;
@@ -31,6 +22,8 @@ struct arguments {
     bool twice;
     bool trace;
     bool quiet;
+    bool shrink;
+    struct scenario limits; /* of what a seed stands for: bits of faults and loads, counts */
 };
 
 struct totals {
@@ -52,7 +45,10 @@ static const char usage[] =
     "  --kept FILE   the seeds that stand at the beginning of the lines of a file\n"
     "  --twice       run each seed twice; both runs must be the same, event by event\n"
     "  --trace       print what happens, with virtual times\n"
-    "  --quiet       print failures and totals only\n";
+    "  --quiet       print failures and totals only\n"
+    "  --shrink      look for a smaller scenario of a failing seed that fails, too\n"
+    "  --faults LIST, --loads LIST, --episodes N, --clients N, --ops N\n"
+    "                no more than that of what a seed stands for\n";
 
 static double now_s(void)
 {
@@ -63,60 +59,40 @@ static double now_s(void)
 
 /* ---- one seed ----------------------------------------------------------------------------- */
 
-static _Noreturn void child(const struct scenario *scenario, bool trace, bool shift, int pipe_fd)
+static void narrow(struct scenario *scenario, const struct scenario *limits)
 {
-    struct world_result result;
-    struct rlimit limit = {SECONDS_MAX, SECONDS_MAX};
-    (void)setrlimit(RLIMIT_CPU, &limit);
-    void *volatile shifted = shift ? malloc(SHIFT_BYTES) : NULL; /* never freed */
-    (void)shifted;
-    world_run(scenario, trace, &result);
-    fflush(stdout);
-    ssize_t written = write(pipe_fd, &result, sizeof result);
-    _exit(written == sizeof result ? 0 : 2);
+    scenario->faults &= limits->faults;
+    scenario->loads &= limits->loads;
+    scenario->episodes = MIN(scenario->episodes, limits->episodes);
+    scenario->clients = MIN(scenario->clients, limits->clients);
+    scenario->ops = MIN(scenario->ops, limits->ops);
 }
 
-/* CPU seconds of the run. */
-static double run_scenario(const struct scenario *scenario, bool trace, bool shift,
-                           struct world_result *result)
+static void explain(const struct arguments *arguments, struct scenario *scenario)
 {
-    struct rusage used;
-    int fds[2], status = 0;
-    fflush(stdout);
-    int error = pipe(fds);
-    assert(error == 0);
-    pid_t pid = fork();
-    assert(pid >= 0);
-    if (pid == 0)
-        child(scenario, trace, shift, fds[1]);
-    close(fds[1]);
-    ssize_t got = read(fds[0], result, sizeof *result);
-    close(fds[0]);
-    (void)wait4(pid, &status, 0, &used);
-    double cpu_s = (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-                   (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) / 1e6;
-    if (got == sizeof *result)
-        return cpu_s;
-    *result = (struct world_result){.failed = true};
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
-        printf("no end after %u s of CPU\n", SECONDS_MAX);
-    else if (WIFSIGNALED(status))
-        printf("the process died of signal %d\n", WTERMSIG(status));
-    else
-        printf("the process ended with status %d\n", WEXITSTATUS(status));
-    return cpu_s;
+    scenario_print(scenario);
+    printf("replay: ./dev sim --seed %llu --trace\n", (unsigned long long)scenario->seed);
+    if (!arguments->shrink)
+        return;
+    run_shrink(scenario);
+    printf("smaller: ./dev sim --seed %llu --episodes %u --clients %u --ops %u",
+           (unsigned long long)scenario->seed, scenario->episodes, scenario->clients,
+           scenario->ops);
+    scenario_print_lists(scenario);
+    printf(" --trace\n");
 }
 
-static bool run_seed(const struct arguments *arguments, uint64_t seed, struct totals *totals)
+static void run_seed(const struct arguments *arguments, uint64_t seed, struct totals *totals)
 {
     struct scenario scenario;
     struct world_result result, again;
     scenario_make(seed, &scenario);
+    narrow(&scenario, &arguments->limits);
     if (arguments->trace)
         scenario_print(&scenario);
-    double cpu_s = run_scenario(&scenario, arguments->trace, false, &result);
+    double cpu_s = run_scenario(&scenario, arguments->trace ? RUN_TRACE : 0, &result);
     if (!result.failed && arguments->twice) {
-        (void)run_scenario(&scenario, false, true, &again);
+        (void)run_scenario(&scenario, RUN_SHIFTED, &again);
         if (again.hash != result.hash) {
             printf("two runs differ: trace hash %016llx and %016llx\n",
                    (unsigned long long)result.hash, (unsigned long long)again.hash);
@@ -134,11 +110,8 @@ static bool run_seed(const struct arguments *arguments, uint64_t seed, struct to
                result.failed ? "FAILED" : "ok", (unsigned long long)seed,
                (double)result.virtual_ns / 1e9, cpu_s, (unsigned long long)result.ops,
                (unsigned long long)result.hash);
-    if (result.failed) {
-        scenario_print(&scenario);
-        printf("replay: ./dev sim --seed %llu --trace\n", (unsigned long long)seed);
-    }
-    return !result.failed;
+    if (result.failed)
+        explain(arguments, &scenario);
 }
 
 /* ---- arguments ---------------------------------------------------------------------------- */
@@ -158,6 +131,27 @@ static double number_of(int argc, char **argv, int *at)
     if (*end || end == argv[*at] || value < 0)
         refuse("not a number");
     return value;
+}
+
+/* Is it one of the options that narrow? */
+static bool parse_limit(int argc, char **argv, int *at, struct scenario *limits)
+{
+    const char *option = argv[*at];
+    bool faults = strcmp(option, "--faults") == 0;
+    if (faults || strcmp(option, "--loads") == 0) {
+        if (++*at >= argc ||
+            !scenario_parse_list(argv[*at], faults, faults ? &limits->faults : &limits->loads))
+            refuse("no such kind of damage or load");
+    } else if (strcmp(option, "--episodes") == 0) {
+        limits->episodes = (uint32_t)number_of(argc, argv, at);
+    } else if (strcmp(option, "--clients") == 0) {
+        limits->clients = (uint32_t)number_of(argc, argv, at);
+    } else if (strcmp(option, "--ops") == 0) {
+        limits->ops = (uint32_t)number_of(argc, argv, at);
+    } else {
+        return false;
+    }
+    return true;
 }
 
 static void parse(int argc, char **argv, struct arguments *arguments)
@@ -180,6 +174,10 @@ static void parse(int argc, char **argv, struct arguments *arguments)
             arguments->trace = true;
         } else if (strcmp(argv[i], "--quiet") == 0) {
             arguments->quiet = true;
+        } else if (strcmp(argv[i], "--shrink") == 0) {
+            arguments->shrink = true;
+        } else if (parse_limit(argc, argv, &i, &arguments->limits)) {
+            continue;
         } else if (strcmp(argv[i], "--help") == 0) {
             fputs(usage, stdout);
             exit(0);
@@ -205,7 +203,7 @@ static void run_kept(const struct arguments *arguments, struct totals *totals)
     }
     while (fgets(line, sizeof line, file)) {
         if (sscanf(line, "%llu", &seed) == 1)
-            (void)run_seed(arguments, seed, totals); /* counted */
+            run_seed(arguments, seed, totals);
     }
     fclose(file);
 }
@@ -216,13 +214,17 @@ static void run_range(const struct arguments *arguments, struct totals *totals)
     for (uint64_t i = 0; arguments->seeds == 0 || i < arguments->seeds; i++) {
         if (arguments->minutes > 0 && now_s() > end_s)
             break;
-        (void)run_seed(arguments, arguments->seed + i, totals); /* counted */
+        run_seed(arguments, arguments->seed + i, totals);
     }
 }
 
 int main(int argc, char **argv)
 {
-    struct arguments arguments = {0};
+    struct arguments arguments = {.limits = {.faults = UINT32_MAX,
+                                             .loads = UINT32_MAX,
+                                             .episodes = UINT32_MAX,
+                                             .clients = UINT32_MAX,
+                                             .ops = UINT32_MAX}};
     struct totals totals = {0};
     parse(argc, argv, &arguments);
     if (arguments.kept)

@@ -2,6 +2,7 @@
 #include "scenario.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/random.h"
 #include "base/defs.h"
@@ -88,4 +89,45 @@ void scenario_print(const struct scenario *scenario)
             printf(" %s", fault_names[i]);
     }
     printf("\n");
+}
+
+static void print_list(const char *option, const char *const *names, uint32_t count, uint32_t bits)
+{
+    const char *before = "";
+    printf(" %s ", option);
+    for (uint32_t i = 0; i < count; i++) {
+        if (bits & (1u << i)) {
+            printf("%s%s", before, names[i]);
+            before = ",";
+        }
+    }
+    if (!*before)
+        printf("none");
+}
+
+void scenario_print_lists(const struct scenario *scenario)
+{
+    print_list("--faults", fault_names, FAULT_KINDS, scenario->faults);
+    print_list("--loads", load_names, LOAD_KINDS, scenario->loads);
+}
+
+bool scenario_parse_list(const char *list, bool faults, uint32_t *ret_bits)
+{
+    const char *const *names = faults ? fault_names : load_names;
+    uint32_t count = faults ? FAULT_KINDS : LOAD_KINDS;
+    *ret_bits = 0;
+    if (strcmp(list, "none") == 0)
+        return true;
+    while (*list) {
+        size_t bytes = strcspn(list, ",");
+        uint32_t found = 0;
+        while (found < count &&
+               (strlen(names[found]) != bytes || memcmp(list, names[found], bytes) != 0))
+            found++;
+        if (found == count)
+            return false;
+        *ret_bits |= 1u << found;
+        list += bytes + (list[bytes] == ',');
+    }
+    return true;
 }

@@ -56,6 +56,10 @@ struct scenario {
 
 void scenario_make(uint64_t seed, struct scenario *ret_scenario);
 void scenario_print(const struct scenario *scenario);
+/* " --faults A,B --loads c,d" */
+void scenario_print_lists(const struct scenario *scenario);
+/* Names with commas between them, or "none", to bits. False: no such name. */
+bool scenario_parse_list(const char *list, bool faults, uint32_t *ret_bits);
 const char *fault_name(enum fault_kind kind);
 
 #endif
