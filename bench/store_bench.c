@@ -79,9 +79,23 @@ static void print_row(const struct bench *bench, const struct bench_row *row, do
     fflush(stdout);
 }
 
+/* What the row before has left to do in the background is not this row's. */
+static void settle(const struct bench *bench)
+{
+    struct store_health now;
+    uint64_t before = UINT64_MAX;
+    store_health(bench->store, &now);
+    for (uint32_t i = 0; i < 100 && now.node_bytes != before; i++) {
+        before = now.node_bytes;
+        fiber_sleep(200 * NS_PER_MS);
+        store_health(bench->store, &now);
+    }
+}
+
 void bench_run(struct bench *bench, const struct bench_row *row)
 {
     struct store_health before;
+    settle(bench);
     store_health(bench->store, &before);
     uint64_t start = env_now_ns(), cpu = cpu_ns();
     bench->next = 0;

@@ -110,12 +110,51 @@ static void read_block(void *arg)
     bench_fiber_done(bench);
 }
 
+/* What a member of a group does for a write of 64 KiB: log record with its extent, then the mark
+ * that it is applied, and the rows. */
+static void replicate(void *arg)
+{
+    struct bench *bench = arg;
+    struct store_batch batch;
+    uint64_t index;
+    uint32_t blocks = 16;
+    store_batch_init(&batch);
+    while (bench_next(bench, &index)) {
+        uint64_t start = env_now_ns();
+        struct buf *buf = buf_new(blocks * STORE_BLOCK_BYTES);
+        struct store_extent extent;
+        uint8_t key[14], payload[200] = {0};
+        struct slice name = part_key(1ull << 40 | index, 0, key);
+        bench_check(store_reserve(bench->store, buf->bytes, false), "reserve");
+        bench_check(store_extent_write(bench->store, (struct buf_slice){buf, 0, buf->bytes}, blocks,
+                                       &extent),
+                    "extent");
+        buf_put(buf);
+        const struct store_log_record record = {.group = 3,
+                                                .epoch = 1,
+                                                .seq = index + 1,
+                                                .payload = slice_of(payload, sizeof payload),
+                                                .extents = &extent,
+                                                .extent_count = 1};
+        uint64_t lsn = store_log_append(bench->store, &record);
+        bench_check(store_wait_written(bench->store, lsn), "wait");
+        store_batch_reset(&batch);
+        store_batch_put(&batch, name, slice_of(&extent, sizeof extent));
+        store_batch_extent_add(&batch, extent, name);
+        (void)store_apply(bench->store, 3, index + 1, &batch);
+        bench_op_done(bench, start);
+    }
+    store_batch_fini(&batch);
+    bench_fiber_done(bench);
+}
+
 void bench_data(struct bench *bench)
 {
     static const struct bench_row rows[] = {
         {"data read 1 MiB x8", read_mib, 8, 0, MIB},
         {"data read 4 KiB x1", read_block, 1, 0, STORE_BLOCK_BYTES},
         {"data read 4 KiB x32", read_block, 32, 0, STORE_BLOCK_BYTES},
+        {"data log 64 KiB x32", replicate, 32, 16384, 16 * STORE_BLOCK_BYTES},
     };
     struct bench_row fill = {"data append 1 MiB x8", append, 8, 0, MIB};
     bool wanted = bench_wants(bench, fill.name);

@@ -53,9 +53,10 @@ struct journal {
     struct list written_waiters; /* store_waiter by lsn */
     struct list durable_waiters;
     struct turn_hook hook;
-    struct timer lazy_timer;  /* write what nobody waits for */
-    struct timer flush_timer; /* background flush */
-    struct htable prepared;   /* log records with extents, by (group, seq) */
+    struct timer lazy_timer;         /* write what nobody waits for */
+    struct timer flush_timer;        /* background flush */
+    struct htable prepared;          /* log records with extents, by (group, seq) */
+    struct prepared *prepared_spare; /* for the next ones */
 };
 
 void journal_init(struct store *store);
@@ -82,8 +83,11 @@ uint64_t journal_limit(const struct store *store);
 /* prepared.c: log records whose extents must stay. */
 struct prepared {
     struct htable_node hash;
+    struct prepared *spare_next;
     uint32_t group;
     uint32_t extent_count;
+    uint32_t extent_room;
+    uint32_t zero;
     uint64_t seq;
     struct disk_record_extent extents[];
 };

@@ -110,6 +110,14 @@ static int compare(const struct memtable_row *row, const struct probe *probe)
     return slice_compare(memtable_key(row), probe->key);
 }
 
+/* A search is one cache miss after the other. What comes next if the row at this level is too high,
+ * the one below it, is on its way while it is compared. */
+static void prefetch(struct memtable_row *const *links, int level)
+{
+    if (level > 0)
+        __builtin_prefetch(links[level - 1]);
+}
+
 /* Fill path with, per level, the link that leads to the first row not before key. */
 static struct memtable_row *descend(struct memtable *table, const struct probe *probe,
                                     struct memtable_row **path[MEMTABLE_HEIGHT])
@@ -118,6 +126,7 @@ static struct memtable_row *descend(struct memtable *table, const struct probe *
     struct memtable_row *row = NULL, *tested = NULL;
     for (int level = MEMTABLE_HEIGHT - 1; level >= 0; level--) {
         while ((row = links[level]) != NULL && row != tested) {
+            prefetch(links, level);
             if (compare(row, probe) >= 0)
                 break;
             links = row->next;
@@ -179,6 +188,7 @@ const struct memtable_row *memtable_seek(const struct memtable *table, struct sl
     const struct memtable_row *row = NULL, *tested = NULL;
     for (int level = MEMTABLE_HEIGHT - 1; level >= 0; level--) {
         while ((row = links[level]) != NULL && row != tested) {
+            prefetch(links, level);
             int order = compare(row, &probe);
             if (order > 0 || (order == 0 && !after))
                 break;

@@ -27,6 +27,30 @@ struct prepared *prepared_find(struct store *store, uint32_t group, uint64_t seq
     return NULL;
 }
 
+enum { EXTENT_ROOM = 16 }; /* 4 MiB, a whole object: nearly every record */
+
+static struct prepared *prepared_take(struct store *store, uint32_t count)
+{
+    struct prepared *prepared = store->journal.prepared_spare;
+    uint32_t room = MAX(count, (uint32_t)EXTENT_ROOM);
+    if (count <= EXTENT_ROOM && prepared)
+        store->journal.prepared_spare = prepared->spare_next;
+    else
+        prepared = mem_alloc(sizeof *prepared + room * sizeof prepared->extents[0]);
+    *prepared = (struct prepared){.extent_count = count, .extent_room = room};
+    return prepared;
+}
+
+static void prepared_give(struct store *store, struct prepared *prepared)
+{
+    if (prepared->extent_room > EXTENT_ROOM) {
+        mem_free(prepared);
+        return;
+    }
+    prepared->spare_next = store->journal.prepared_spare;
+    store->journal.prepared_spare = prepared;
+}
+
 static void pin(struct store *store, const struct prepared *prepared)
 {
     for (uint32_t i = 0; i < prepared->extent_count; i++) {
@@ -49,7 +73,7 @@ static void unpin(struct store *store, struct prepared *prepared, uint64_t lsn)
         segment->dead_lsn = MAX(segment->dead_lsn, lsn);
         segment_consider(store, index);
     }
-    mem_free(prepared);
+    prepared_give(store, prepared);
 }
 
 void prepared_add(struct store *store, uint32_t group, uint64_t seq,
@@ -59,8 +83,9 @@ void prepared_add(struct store *store, uint32_t group, uint64_t seq,
     if (old)
         htable_remove(&store->journal.prepared, &old->hash);
     if (count > 0) {
-        struct prepared *prepared = mem_alloc(sizeof *prepared + count * sizeof *extents);
-        *prepared = (struct prepared){.group = group, .seq = seq, .extent_count = count};
+        struct prepared *prepared = prepared_take(store, count);
+        prepared->group = group;
+        prepared->seq = seq;
         memcpy(prepared->extents, extents, count * sizeof *extents);
         pin(store, prepared);
         htable_insert(&store->journal.prepared, &prepared->hash, hash_of(group, seq));
@@ -102,6 +127,11 @@ void prepared_fini(struct store *store)
         htable_remove(table, link);
         mem_free(container_of(link, struct prepared, hash));
         link = next;
+    }
+    while (store->journal.prepared_spare) {
+        struct prepared *prepared = store->journal.prepared_spare;
+        store->journal.prepared_spare = prepared->spare_next;
+        mem_free(prepared);
     }
     htable_fini(table);
 }
