@@ -56,13 +56,13 @@ static struct state *history_step(struct history *history, uint64_t lsn)
     return &history->states[op];
 }
 
-void history_roll_back(struct history *history, uint32_t ops)
+void history_roll_back(struct history *history, uint32_t ops, uint64_t lsn)
 {
     assert(history->ops < HISTORY_MAX && ops <= history->ops);
     uint32_t op = ++history->ops;
     history->states[op] = history->states[ops];
     history->seq[op] = history->seq[ops];
-    history->lsn[op] = history->lsn[ops];
+    history->lsn[op] = lsn;
 }
 
 static struct object_state state_of(const struct row *row)

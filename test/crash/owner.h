@@ -53,8 +53,9 @@ struct history {
 struct history *history_new(void);
 /* to := from, cut off behind operation ops. */
 void history_copy(struct history *to, const struct history *from, uint32_t ops);
-/* The process died, and operations behind ops are lost: a step of its own, back to that state. */
-void history_roll_back(struct history *history, uint32_t ops);
+/* The process died, and operations behind ops are lost: a step of its own, back to that state. lsn:
+ * the store's newest (of ops it would not do: others may have left the same state). */
+void history_roll_back(struct history *history, uint32_t ops, uint64_t lsn);
 /* The newest operation in [from, to] after which the state was this one; -1: none. */
 int32_t history_find(const struct history *history, const struct state *state, uint32_t from,
                      uint32_t to);

@@ -297,7 +297,7 @@ static void find_back(struct run *run)
                       "%d promised, %u issued", owner->promised, owner->history->ops);
         return;
     }
-    history_roll_back(owner->history, (uint32_t)found);
+    history_roll_back(owner->history, (uint32_t)found, owner->store->journal.next_lsn - 1);
     owner->promised = (int32_t)owner->history->ops;
 }
 
