@@ -17,6 +17,7 @@
 
 enum {
     VERIFY_ATTEMPTS = 7,
+    VERIFY_ROUNDS_MAX = 3,
     VERIFY_ATTEMPTS_YOUNG = 3, /* refusals wanted of a process that may not listen yet */
 };
 #define VERIFY_PAUSE_FIRST_NS (5 * NS_PER_MS)
@@ -183,12 +184,10 @@ static uint64_t incarnation_of(struct map_server *server, uint32_t node)
     return contact_of(server, node)->incarnation;
 }
 
-static bool is_gone(struct verify *verify, const struct net_addr *addr)
+/* 1: its address refuses, as often as it takes to believe it; 0: somebody listens; else the error
+ * of an attempt, which proves nothing. */
+static int refuses(const struct net_addr *addr, bool young)
 {
-    const struct contact *contact = contact_of(verify->server, verify->node);
-    uint64_t start = env_now_ns();
-    bool young =
-        contact->incarnation == verify->incarnation && start - contact->first_heard_ns < YOUNG_NS;
     uint32_t wanted = young ? VERIFY_ATTEMPTS_YOUNG : 1;
     uint64_t pause = young ? VERIFY_PAUSE_YOUNG_NS : VERIFY_PAUSE_FIRST_NS;
     uint32_t refusals = 0;
@@ -198,14 +197,46 @@ static bool is_gone(struct verify *verify, const struct net_addr *addr)
         if (result == -ERR_CONN_REFUSED)
             refusals++;
         else if (result < 0)
-            return false; /* silence proves nothing: the lease decides */
-        if (refusals < wanted)
+            return result;
+        if (refusals < wanted && i + 1 < VERIFY_ATTEMPTS)
             fiber_sleep(pause);
         if (!young)
             pause *= 2;
     }
-    bool heard = contact->incarnation == verify->incarnation && contact->beat_ns > start;
-    return refusals >= wanted && !heard;
+    return refusals >= wanted;
+}
+
+static bool sibling_is_gone(struct map_server *server, uint32_t node)
+{
+    const struct map_view *view = server->view;
+    const struct map_node *found = view ? map_view_node(view, node) : NULL;
+    for (uint32_t i = 0; found && i < view->header->node_count; i++) {
+        const struct map_node *other = &view->nodes[i];
+        if (other != found && machine_dies_with(found, other) &&
+            contact_of(server, other->id)->gone_incarnation == other->incarnation)
+            return true;
+    }
+    return false;
+}
+
+/* A beat that arrives meanwhile voids the proof, but it may have been under way when the process
+ * died; so may an attempt have been that ended in silence. Both are tried again, the latter where
+ * another target of the process is known to be gone. Other silence is left to the lease. */
+static bool is_gone(const struct verify *verify, const struct net_addr *addr)
+{
+    const struct contact *contact = contact_of(verify->server, verify->node);
+    for (uint32_t i = 0; i < VERIFY_ROUNDS_MAX; i++) {
+        uint64_t start = env_now_ns();
+        bool young = contact->incarnation == verify->incarnation &&
+                     start - contact->first_heard_ns < YOUNG_NS;
+        int refused = refuses(addr, young);
+        bool heard = contact->incarnation == verify->incarnation && contact->beat_ns > start;
+        if (refused > 0 && !heard)
+            return true;
+        if (refused == 0 || (refused < 0 && !sibling_is_gone(verify->server, verify->node)))
+            return false;
+    }
+    return false;
 }
 
 static void verify_process(struct map_server *server, uint32_t node, uint64_t incarnation)
@@ -224,8 +255,14 @@ static void verify_fiber(void *arg)
     struct verify *verify = arg;
     struct map_server *server = verify->server;
     struct net_addr addr;
-    bool gone = server_addr(server, verify->node, &addr) && is_gone(verify, &addr);
-    contact_of(server, verify->node)->verifying = false;
+    struct contact *contact = contact_of(server, verify->node);
+    bool gone;
+    do { /* what was found may be older than the newest hint */
+        contact->verify_again = false;
+        verify->incarnation = incarnation_of(server, verify->node);
+        gone = server_addr(server, verify->node, &addr) && is_gone(verify, &addr);
+    } while (!gone && contact->verify_again);
+    contact->verifying = false;
     if (gone) {
         verify_process(server, verify->node, verify->incarnation);
         node_gone(server, verify->node, verify->incarnation);
@@ -242,6 +279,7 @@ void contact_verify(struct map_server *server, uint32_t node)
     bool leads = raft_leader(server->raft) == node;
     bool known = contact->gone_incarnation == incarnation && incarnation != 0;
     bool matters = leads || (found && found->state == MAP_NODE_UP && !known);
+    contact->verify_again = contact->verifying;
     if (contact->verifying || !matters || node == server->options.node || server->failed)
         return;
     contact->verifying = true;

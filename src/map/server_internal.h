@@ -29,6 +29,7 @@ struct contact {
     uint64_t pending_size_bytes;
     uint64_t not_up_since_ns; /* seen so by us as leader; 0: up */
     bool verifying;
+    bool verify_again;              /* a hint came while it was being verified */
     uint64_t past[SERVER_PAST_MAX]; /* older incarnations */
     /* replicas as reported by reports_incarnation */
     uint64_t reports_incarnation;
