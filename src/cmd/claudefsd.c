@@ -120,6 +120,15 @@ static int open_device(struct server *server)
         return result;
     if (reactors > TARGETS_MAX || identity.slice != 0)
         return -ERR_CORRUPT_DISK;
+    uint64_t there = disk_info(server->device)->size_bytes;
+    if (identity.slice_count > there / MAX(identity.slice_bytes, 1ull) && identity.slice_bytes) {
+        log_error("server-start",
+                  "disk=%s why=\"it has %llu bytes, less than the %u parts of %llu bytes it was "
+                  "formatted for\" effect=\"this node does not run\" fix=\"the whole device\"",
+                  server->options.disk_path, (unsigned long long)there, reactors,
+                  (unsigned long long)identity.slice_bytes);
+        return -EINVAL;
+    }
     if (identity.slice_bytes == 0) {
         disk_close(server->device); /* its node opens and locks it */
         server->device = NULL;

@@ -353,7 +353,7 @@ static int start_steps(struct node *node)
     if (result < 0)
         return result;
     const struct map_node *self = own_entry(node);
-    if (!self || self->target != node->options.slice.index)
+    if (!self || (node->options.slice.bytes > 0 && self->target != node->options.slice.index))
         return -ERR_CORRUPT_DISK;
     if (node->options.host != 0 && self->host != node->options.host) {
         log_error("node-start", "disk=%s why=\"it is the disk of node %u, not of node %u\"",
