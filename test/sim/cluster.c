@@ -21,6 +21,7 @@ static void start_fiber(void *arg)
     const struct node_options options = {
         .disk_path = member->disk,
         .memory_bytes = 64 * MIB,
+        .incarnation = member->incarnation,
         .fenced = node_fenced,
         .context = member,
     };
@@ -100,8 +101,10 @@ static void member_init(struct cluster *cluster, uint32_t index)
     (void)snprintf(text, sizeof text, "10.0.0.%u:%u", index + 1, PORT);
     int result = net_addr_parse(text, &addr);
     assert(result == 0);
+    uint32_t host = index / cluster->targets;
     *map_node = (struct map_node){
-        .id = index + 1, .host = index + 1, .port = addr.port, .voter = index < 3};
+        .id = index + 1, .host = host + 1, .target = index % cluster->targets, .port = addr.port};
+    map_node->voter = map_node->target == 0 && host < 3;
     memcpy(map_node->ip, addr.ip, sizeof map_node->ip);
     map_node->size_bytes = cluster->disk_bytes;
     (void)snprintf(map_node->name, sizeof map_node->name, "node%u", index + 1);
@@ -112,16 +115,28 @@ static void member_init(struct cluster *cluster, uint32_t index)
     member->sim_node = sim_node_new(cluster->sim, text);
 }
 
-void cluster_start(struct cluster *cluster, uint64_t seed, uint32_t node_count, uint32_t copies)
+/* One process, one incarnation. */
+static void new_incarnations(struct cluster *cluster, uint32_t first)
 {
-    assert(node_count <= CLUSTER_NODES_MAX);
-    *cluster = (struct cluster){.sim = sim_new(seed), .node_count = node_count};
+    cluster->starts++;
+    for (uint32_t i = 0; i < cluster->targets && cluster->targets > 1; i++)
+        cluster->members[first + i].incarnation = (uint64_t)(first + 1) << 32 | cluster->starts;
+}
+
+void cluster_start_hosts(struct cluster *cluster, uint64_t seed, uint32_t hosts, uint32_t targets,
+                         uint32_t copies)
+{
+    uint32_t node_count = hosts * targets;
+    assert(targets > 0 && node_count <= CLUSTER_NODES_MAX);
+    *cluster = (struct cluster){.sim = sim_new(seed), .node_count = node_count, .targets = targets};
     cluster->disk_bytes = DISK_BYTES_DEFAULT;
     cluster->header = (struct map_header){
         .level = 1, .copies = copies, .min_in_sync = 1, .inline_bytes_max = META_INLINE_MAX};
     memset(cluster->header.cluster.bytes, 0xc1, sizeof cluster->header.cluster.bytes);
     for (uint32_t i = 0; i < node_count; i++)
         member_init(cluster, i);
+    for (uint32_t i = 0; i < node_count; i += targets)
+        new_incarnations(cluster, i);
     for (uint32_t i = 0; i < node_count; i++)
         reactor_spawn(sim_node_reactor(cluster->members[i].sim_node), "format", format_fiber,
                       &cluster->members[i]);
@@ -132,37 +147,57 @@ void cluster_start(struct cluster *cluster, uint64_t seed, uint32_t node_count, 
         assert(cluster->members[i].result == 0);
 }
 
+void cluster_start(struct cluster *cluster, uint64_t seed, uint32_t node_count, uint32_t copies)
+{
+    cluster_start_hosts(cluster, seed, node_count, 1, copies);
+}
+
 void cluster_free(struct cluster *cluster)
 {
     sim_free(cluster->sim);
 }
 
+static uint32_t first_of_host(const struct cluster *cluster, uint32_t index)
+{
+    return index - index % cluster->targets;
+}
+
 void cluster_crash(struct cluster *cluster, uint32_t index)
 {
-    sim_node_crash(cluster->members[index].sim_node);
-    cluster->members[index].node = NULL;
+    uint32_t first = first_of_host(cluster, index);
+    for (uint32_t i = first; i < first + cluster->targets; i++) {
+        sim_node_crash(cluster->members[i].sim_node);
+        cluster->members[i].node = NULL;
+    }
 }
 
 void cluster_power_off(struct cluster *cluster, uint32_t index)
 {
-    sim_node_power_off(cluster->members[index].sim_node);
-    cluster->members[index].node = NULL;
+    uint32_t first = first_of_host(cluster, index);
+    for (uint32_t i = first; i < first + cluster->targets; i++) {
+        sim_node_power_off(cluster->members[i].sim_node);
+        cluster->members[i].node = NULL;
+    }
 }
 
 void cluster_restart(struct cluster *cluster, uint32_t index)
 {
-    struct cluster_member *member = &cluster->members[index];
-    sim_node_restart(member->sim_node);
-    member->done = false;
-    member->fenced = 0;
-    reactor_spawn(sim_node_reactor(member->sim_node), "start",
-                  member->joins ? join_fiber : start_fiber, member);
+    uint32_t first = first_of_host(cluster, index);
+    new_incarnations(cluster, first);
+    for (uint32_t i = first; i < first + cluster->targets; i++) {
+        struct cluster_member *member = &cluster->members[i];
+        sim_node_restart(member->sim_node);
+        member->done = false;
+        member->fenced = 0;
+        reactor_spawn(sim_node_reactor(member->sim_node), "start",
+                      member->joins ? join_fiber : start_fiber, member);
+    }
 }
 
 uint32_t cluster_add_node(struct cluster *cluster)
 {
     uint32_t index = cluster->node_count;
-    assert(index < CLUSTER_NODES_MAX);
+    assert(index < CLUSTER_NODES_MAX && cluster->targets == 1);
     member_init(cluster, index);
     cluster->node_count++;
     cluster->members[index].joins = true;

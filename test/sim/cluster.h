@@ -21,14 +21,17 @@ struct cluster_member {
     int result;
     int fenced; /* why the process has to end, if it has */
     bool done;
-    bool joins;   /* its device is not formatted yet: it asks the cluster for an id */
-    bool removed; /* for good */
+    uint64_t incarnation; /* of the process, if it has several targets; 0: its own */
+    bool joins;           /* its device is not formatted yet: it asks the cluster for an id */
+    bool removed;         /* for good */
 };
 
 struct cluster {
     struct sim *sim;
     struct sim_node *inspector; /* made by cluster_fsck */
     uint32_t node_count;
+    uint32_t targets; /* of each host: members that live and die together */
+    uint32_t starts;
     struct cluster_member members[CLUSTER_NODES_MAX];
     struct map_node map_nodes[CLUSTER_NODES_MAX];
     struct map_header header;
@@ -37,6 +40,10 @@ struct cluster {
 
 /* Format and start node_count nodes with copies copies of everything. Asserts on failure. */
 void cluster_start(struct cluster *cluster, uint64_t seed, uint32_t node_count, uint32_t copies);
+/* The same with several targets a host: members index * targets and those that follow. What is done
+ * to one of them by the functions below is done to all. */
+void cluster_start_hosts(struct cluster *cluster, uint64_t seed, uint32_t hosts, uint32_t targets,
+                         uint32_t copies);
 void cluster_free(struct cluster *cluster);
 /* Kill a node's process; take its host's power; start a dead one again. index from 0. */
 void cluster_crash(struct cluster *cluster, uint32_t index);

@@ -67,7 +67,7 @@ def can_mount():
 class Cluster:
     """A demo cluster in a directory of its own."""
 
-    def __init__(self, nodes=3, copies=2, size="4G", mount=True):
+    def __init__(self, nodes=3, copies=2, size="4G", mount=True, reactors=None):
         if mount and not can_mount():
             print("no /dev/fuse here: skipped")
             sys.exit(SKIPPED)
@@ -80,7 +80,8 @@ class Cluster:
         atexit.register(self.destroy)
         self.up_seconds = None
         self.up("--nodes", nodes, "--copies", copies, "--size", size,
-                *([] if mount else ["--no-mount"]))
+                *([] if mount else ["--no-mount"]),
+                *(["--reactors", reactors] if reactors else []))
 
     # ---- verbs
 
