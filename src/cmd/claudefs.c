@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "cmd/command.h"
 #include "cmd/demo.h"
+#include "cmd/device.h"
 #include "cmd/files.h"
 #include "cmd/fsck.h"
 #include "cmd/mount.h"
@@ -49,6 +50,27 @@ static const struct command_option fsck_options[] = {
     {"memory", 0, "SIZE", "how much to use (default 512M or more); less means more passes"},
     {"json", 0, NULL, "for programs"},
     DEMO_DIR,
+    OPTIONS_END,
+};
+static const struct command_option device_format_options[] = {
+    {"cluster", 0, "UUID", "the new cluster's id, the same on every node (uuidgen makes one)"},
+    {"node", 0, "N", "which node this device is for, from 1"},
+    {"nodes", 0, "ADDR,...", "HOST:PORT of all nodes, in the same order everywhere"},
+    {"copies", 0, "N", "copies of everything, 1 to 3 (default 2)"},
+    {"reactors", 0, "N",
+     "how many share the device, each with a part (default: by cores and size)"},
+    {"size", 0, "SIZE", "make a file of this size where there is none"},
+    {"force", 0, NULL, "overwrite what is on it"},
+    OPTIONS_END,
+};
+static const struct command_option device_check_options[] = {
+    {"no-data", 0, NULL, "leave out the checksums of data"},
+    {"memory", 0, "SIZE", "memory to use (default 256M); the journal's replay comes on top"},
+    OPTIONS_END,
+};
+static const struct command_option device_dump_options[] = {
+    {"rows", 0, NULL, "every row of the table too"},
+    {"memory", 0, "SIZE", "memory to use (default 256M); the journal's replay comes on top"},
     OPTIONS_END,
 };
 static const struct command_option mount_options[] = {
@@ -107,6 +129,26 @@ static const struct command commands[] = {
      "One that is drained, or dead: its copies are then made elsewhere at once. It cannot come\n"
      "back; its disk can join again as a new node.",
      "claudefs node remove 2", session_options, 1, 1, command_node_remove},
+    {"device list", "", "Show the disks of this machine, what they can and what is on them", NULL,
+     "claudefs device list", NULL, 0, 0, command_device_list},
+    {"device info", "DEVICE...", "Show what a device can and what is on it",
+     "A device is a block device, an NVMe character device (/dev/ng0n1: atomic writes, placement\n"
+     "handles and zones are seen only there), or a file.",
+     "claudefs device info /dev/ng0n1", NULL, 1, -1, command_device_info},
+    {"device format", "DEVICE", "Prepare a device as a node's disk of a new cluster",
+     "Refuses a device that is in use, and without --force one on which there is anything.",
+     "claudefs device format /dev/ng0n1 --cluster UUID --node 1 --nodes "
+     "10.0.0.1:7000,10.0.0.2:7000",
+     device_format_options, 1, 1, command_device_format},
+    {"device check", "DEVICE...", "Verify the store on a device on which no node runs",
+     "Tree, accounts, and the checksums of all data, in bounded memory. Nothing is written. What\n"
+     "only all disks of a cluster can show is the business of claudefs fsck. The exit code is 0\n"
+     "(clean), 1 (problems) or 2 (could not be checked).",
+     "claudefs device check /dev/nvme0n1", device_check_options, 1, -1, command_device_check},
+    {"device dump", "DEVICE", "Print what the store on a device consists of",
+     "Superblocks, journal, segments, with --rows also the table: one line for each. Nothing is\n"
+     "written.",
+     "claudefs device dump --rows /dev/nvme0n1", device_dump_options, 1, 1, command_device_dump},
     {"fsck", "[DISK...]", "Check the disks of a stopped cluster",
      "Name the disks of all nodes (default: those of the demo). Nothing is written to them; a "
      "disk\n"
@@ -182,14 +224,18 @@ int main(int argc, char **argv)
     if (!command) {
         bool is_demo = strcmp(argv[1], "demo") == 0;
         bool is_node = strcmp(argv[1], "node") == 0;
+        bool is_device = strcmp(argv[1], "device") == 0;
         return report_error(
             EX_USAGE,
             &(struct report){.what = is_demo   ? "demo: what with it? up, add, kill, start or down"
                                      : is_node ? "node: what with it? list, add, drain or remove"
-                                               : report_text("there is no command '%s'", argv[1]),
-                             .fix = is_demo   ? "claudefs demo up --help"
-                                    : is_node ? "claudefs node list --help"
-                                              : "claudefs --help lists all"});
+                                     : is_device
+                                         ? "device: what with it? list, info, format, check or dump"
+                                         : report_text("there is no command '%s'", argv[1]),
+                             .fix = is_demo     ? "claudefs demo up --help"
+                                    : is_node   ? "claudefs node list --help"
+                                    : is_device ? "claudefs device info --help"
+                                                : "claudefs --help lists all"});
     }
     return command_run("claudefs", command, argc - words, argv + words);
 }

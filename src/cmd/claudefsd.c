@@ -13,6 +13,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "cmd/command.h"
+#include "cmd/device_probe.h"
 #include "cmd/demo_dir.h"
 #include "cmd/format.h"
 #include "cmd/join.h"
@@ -204,78 +205,6 @@ static int run_server(struct server *server)
     return result < 0 ? EX_OSERR : server->exit_code;
 }
 
-/* ---- format --------------------------------------------------------------------------------- */
-
-static int bad_plan(const char *why)
-{
-    return report_error(
-        EX_USAGE, &(struct report){.what = "cannot format",
-                                   .why = why,
-                                   .effect = "nothing was written",
-                                   .fix = "--format needs --node N, --cluster UUID and "
-                                          "--nodes ADDR,ADDR,... (the same list on every node)"});
-}
-
-static int format(const struct command_line *line, const char *disk_path)
-{
-    struct cluster_plan plan = {.copies = 2, .reactors = 1};
-    struct cluster_disk disk = {.path = disk_path, .force = command_flag(line, "force")};
-    uint64_t node = 0;
-    uint64_t copies = 2;
-    uint64_t reactors = 0;
-    const char *nodes = command_value(line, "nodes");
-    const char *cluster = command_value(line, "cluster");
-    if (!command_number(line, "node", 1, DISK_NODE_CONFIG_NODES_MAX, &node) ||
-        !command_number(line, "copies", 1, 3, &copies) ||
-        !command_number(line, "reactors", 1, DISK_NODE_CONFIG_NODES_MAX, &reactors) ||
-        !command_size(line, "size", 512 * MIB, 1024 * TIB, &disk.size_bytes))
-        return EX_USAGE;
-    if (!nodes || !cluster || !node)
-        return bad_plan("an option is missing");
-    if (uuid_parse(cluster, &plan.cluster) < 0)
-        return bad_plan("--cluster is not an id (make one with uuidgen)");
-    plan.copies = (uint32_t)copies;
-    uint32_t node_count = 1;
-    for (const char *at = nodes; *at; at++)
-        node_count += *at == ',';
-    plan.reactors = (uint32_t)reactors;
-    if (reactors == 0)
-        plan.reactors =
-            cluster_default_reactors(linux_core_count(), node_count, cluster_disk_bytes(&disk));
-    for (const char *at = nodes; *at;) {
-        size_t bytes = strcspn(at, ",");
-        const char *addr = report_text("%.*s", (int)bytes, at);
-        int result = cluster_plan_add(&plan, addr, disk.size_bytes);
-        if (result == -E2BIG)
-            return bad_plan(report_text("%u reactors on each of %u nodes are more than %u",
-                                        plan.reactors, node_count, DISK_NODE_CONFIG_NODES_MAX));
-        if (result < 0)
-            return bad_plan(report_text("'%s' is not an address", addr));
-        at += bytes + (at[bytes] == ',');
-    }
-    if (node > plan.host_count)
-        return bad_plan("--node is larger than the number of addresses");
-    cluster_plan_finish(&plan);
-    int result = cluster_format_disk(&plan, (uint32_t)node, &disk);
-    if (result < 0)
-        return report_error(
-            report_exit_code(result),
-            &(struct report){
-                .what = "cannot format",
-                .where = disk_path,
-                .why = result == -EEXIST ? "there is something on it"
-                       : result == -ENOSPC
-                           ? report_text("it is too small for %u reactors", plan.reactors)
-                           : error_text(result),
-                .effect = result == -EEXIST || result == -ENOSPC ? "it was left as it is" : NULL,
-                .fix = result == -EEXIST   ? "look at it; --force overwrites it"
-                       : result == -ENOSPC ? "fewer --reactors: each needs 1 GiB"
-                                           : NULL});
-    printf("%s is formatted for node %u of %u, %u reactor%s\n", disk_path, (unsigned)node,
-           plan.host_count, plan.reactors, plan.reactors == 1 ? "" : "s");
-    return EX_OK;
-}
-
 /* ---- join ----------------------------------------------------------------------------------- */
 
 /* Become a node of the token's cluster, unless the disk is one already. */
@@ -303,7 +232,9 @@ static int join(const struct command_line *line, struct server *server)
     server->has_cluster = true;
     if (!disk.force && join_is_done(&token, disk.path))
         return EX_OK;
-    int exit_code = join_cluster(&token, &disk, &node);
+    int exit_code = device_refuse(disk.path, disk.force);
+    if (exit_code == EX_OK)
+        exit_code = join_cluster(&token, &disk, &node);
     if (exit_code == EX_OK)
         fprintf(stderr, "joined as node %u\n", node);
     return exit_code;
@@ -346,7 +277,7 @@ static int run(const struct command_line *line)
             EX_USAGE,
             &(struct report){.what = "no disk given", .fix = "claudefsd --disk PATH (see --help)"});
     if (command_flag(line, "format"))
-        return format(line, server.options.disk_path);
+        return cluster_format_command(line, server.options.disk_path);
     uint64_t reactors = 0;
     server.memory_bytes = NODE_MEMORY_DEFAULT;
     if (!command_size(line, "memory", 64 * MIB, 1 * TIB, &server.memory_bytes) ||

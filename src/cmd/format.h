@@ -3,6 +3,7 @@
 #define CFS_CMD_FORMAT_H
 
 #include "base/defs.h"
+#include "cmd/command.h"
 #include "format/disk_node.h"
 #include "format/format.h"
 #include "format/map_format.h"
@@ -37,6 +38,8 @@ uint64_t cluster_disk_bytes(const struct cluster_disk *disk);
  * of reactors); runs a reactor of its own. */
 must_check int cluster_format_disk(const struct cluster_plan *plan, uint32_t host,
                                    const struct cluster_disk *disk);
+/* Format by the options of a command, after a look at what is on the disk. The exit code. */
+int cluster_format_command(const struct command_line *line, const char *disk_path);
 /* A new random id. */
 void cluster_new_id(struct format_uuid *ret_uuid);
 

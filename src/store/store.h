@@ -261,4 +261,11 @@ typedef void (*store_finding_fn)(void *context, const char *what, const char *wh
 may_yield must_check int store_check_report(struct store *store, store_finding_fn fn,
                                             void *context);
 
+/* What is on the device as lines for people: the superblocks; then, of an open store, its journal
+ * and segments, and with rows its whole table. Errors of reading. */
+typedef void (*store_line_fn)(void *context, const char *text);
+may_yield must_check int store_dump_super(struct disk *disk, store_line_fn fn, void *context);
+may_yield must_check int store_dump(struct store *store, bool rows, store_line_fn fn,
+                                    void *context);
+
 #endif

@@ -253,6 +253,8 @@ bool backpointer_parse(struct slice key, struct slice value, struct store_extent
 /* As store_format, with a segment size other than the usual (tests). */
 may_yield must_check int superblock_format(struct disk *disk, const struct store_identity *identity,
                                            bool force, uint32_t segment_bytes);
+/* All slots, or the last ones of both logs, into DISK_SUPER_SLOTS * DISK_SUPER_BYTES of memory. */
+may_yield must_check int superblock_slots_read(struct disk *disk, uint8_t *slots);
 may_yield must_check int superblock_read(struct disk *disk, struct disk_superblock *ret_super);
 /* Write super (sequence set here) to two slots, flushed. */
 may_yield must_check int superblock_write(struct store *store, struct disk_superblock *super);

@@ -29,8 +29,7 @@ static uint64_t slot_offset(const struct disk *disk, uint64_t sequence)
     return written == zone ? start : start + written;
 }
 
-/* All slots, or the last ones of both logs, into SLOTS_BYTES of memory. */
-static int slots_read(struct disk *disk, uint8_t *slots)
+int superblock_slots_read(struct disk *disk, uint8_t *slots)
 {
     uint64_t zone = disk_info(disk)->zone_bytes;
     if (zone == 0)
@@ -107,7 +106,7 @@ int superblock_format(struct disk *disk, const struct store_identity *identity, 
     assert(segment_bytes % STORE_BLOCK_BYTES == 0 && size / segment_bytes <= UINT32_MAX);
     assert(zone_geometry_fits(disk, segment_bytes / STORE_BLOCK_BYTES));
     uint8_t *slots = mem_alloc_aligned(SLOTS_BYTES, STORE_BLOCK_BYTES);
-    int result = slots_read(disk, slots);
+    int result = superblock_slots_read(disk, slots);
     for (uint32_t i = 0; result == 0 && !force && i < SLOTS_BYTES; i++)
         if (slots[i] != 0)
             result = -EEXIST;
@@ -149,7 +148,7 @@ int superblock_read(struct disk *disk, struct disk_superblock *ret_super)
     if (disk_info(disk)->size_bytes < SLOTS_BYTES)
         return -ERR_NOT_FORMATTED;
     uint8_t *slots = mem_alloc_aligned(SLOTS_BYTES, STORE_BLOCK_BYTES);
-    int result = slots_read(disk, slots);
+    int result = superblock_slots_read(disk, slots);
     int worst = -ERR_NOT_FORMATTED;
     const struct disk_superblock *newest = NULL;
     for (uint32_t i = 0; result == 0 && i < DISK_SUPER_SLOTS; i++) {

@@ -114,7 +114,7 @@ static int size_up(struct linux_disk *disk, uint64_t size_bytes, uint32_t flags)
     if (S_ISBLK(stat.st_mode))
         return size_up_block(disk, stat.st_rdev);
     if (S_ISCHR(stat.st_mode))
-        return nvme_open(disk);
+        return nvme_open(disk, flags);
     if (!S_ISREG(stat.st_mode))
         return -EINVAL;
     (void)snprintf(info->kind, sizeof info->kind, "file");

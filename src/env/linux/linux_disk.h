@@ -41,7 +41,7 @@ struct disk_request {
 int nvme_name(const char *path, char *name, size_t size);
 /* disk->fd is such a device: learn all about it and set disk->base.info, zones included.
  * -ENOTSUP: a layout we cannot use (why is in the log), or a kernel or ring without passthrough. */
-must_check int nvme_open(struct linux_disk *disk);
+must_check int nvme_open(struct linux_disk *disk, uint32_t flags);
 void nvme_close(struct linux_disk *disk);
 /* Fill sqe with the next command of the request. */
 void nvme_prep(struct disk_request *request, struct io_uring_sqe *sqe);

@@ -238,14 +238,14 @@ static void learn_placement(struct linux_disk *disk, void *page)
 
 /* ---- open ----------------------------------------------------------------------------------- */
 
-static int hold_block_device(struct linux_disk *disk)
+static int hold_block_device(struct linux_disk *disk, uint32_t flags)
 {
     char path[sizeof disk->base.info.path + 8];
     const char *full = disk->base.info.path;
     const char *base = strrchr(full, '/');
     base = base ? base + 1 : full;
     disk->nvme->block_fd = -1;
-    if (disk->base.info.read_only)
+    if (flags & (DISK_READ_ONLY | DISK_UNLOCKED))
         return 0;
     (void)snprintf(path, sizeof path, "%.*snvme%s", (int)(base - full), full, base + 2);
     int fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
@@ -255,7 +255,7 @@ static int hold_block_device(struct linux_disk *disk)
     return 0;
 }
 
-int nvme_open(struct linux_disk *disk)
+int nvme_open(struct linux_disk *disk, uint32_t flags)
 {
     uint32_t format = 0;
     int namespace = ioctl(disk->fd, NVME_IOCTL_ID);
@@ -265,7 +265,7 @@ int nvme_open(struct linux_disk *disk)
         return refuse(disk, "this kernel has no NVMe passthrough by io_uring (5.19 has)");
     disk->nvme = mem_zalloc(sizeof *disk->nvme);
     disk->nvme->namespace = (uint32_t) namespace;
-    int result = hold_block_device(disk);
+    int result = hold_block_device(disk, flags);
     void *page = mem_alloc_aligned(NVME_PAGE, NVME_PAGE);
     if (result == 0)
         result = learn_controller(disk, page);
