@@ -111,6 +111,13 @@ void sim_disk_new_zoned(struct sim *sim, const char *path, uint64_t size_bytes, 
                         uint32_t active_max);
 void sim_disk_configure(struct sim *sim, const char *path, const struct sim_disk_config *config);
 const struct sim_disk_config *sim_disk_config(struct sim *sim, const char *path);
+/* Keep the content of a disk on something real: each request, when it takes effect, is performed
+ * there at once. A flipped bit is simulated over it; a power loss takes nothing. Before any use. */
+struct sim_backing {
+    int (*perform)(struct sim_backing *backing, enum disk_op op, uint64_t offset, void *data,
+                   uint32_t bytes);
+};
+void sim_disk_back(struct sim *sim, const char *path, struct sim_backing *backing);
 /* Reads that touch the range fail with -EIO until it is written (bytes 0: forget all such). */
 void sim_disk_break(struct sim *sim, const char *path, uint64_t offset, uint64_t bytes);
 /* Flip a bit, chosen by the seed, of a block that holds data; nothing if none does. */

@@ -17,6 +17,7 @@
 #include "base/random.h"
 #include "env/sim.h"
 #include "store/store_internal.h"
+#include "store/store_test_device.h"
 
 #undef assert
 #define assert(expression)                                                                         \
@@ -31,6 +32,7 @@ enum {
 struct world {
     struct sim *sim;
     struct sim_node *node;
+    struct test_device *device; /* NULL: the disk is simulated */
     struct disk *disk;
     struct store *store;
     const struct store_log_ops *log_ops;
@@ -79,7 +81,10 @@ static inline void world_init(struct world *world, uint64_t seed, uint64_t segme
     world->node = sim_node_new(world->sim, "10.0.0.1");
     uint64_t bytes = segments * TEST_SEGMENT_BYTES;
     const char *zone_kib = getenv("STORE_TEST_ZONE_KIB"); /* the same on a zoned device */
-    if (zone_kib)
+    const char *device = getenv("STORE_TEST_DEVICE");     /* the same on a real one */
+    if (device)
+        world->device = test_device_open(world->sim, device, bytes);
+    else if (zone_kib)
         sim_disk_new_zoned(world->sim, "disk", bytes, 1024u * (uint32_t)atoi(zone_kib),
                            TEST_ZONES_ACTIVE);
     else
@@ -89,6 +94,8 @@ static inline void world_init(struct world *world, uint64_t seed, uint64_t segme
 static inline void world_fini(struct world *world)
 {
     sim_free(world->sim);
+    if (world->device)
+        test_device_close(world->device);
 }
 
 static inline void world_body(void *arg)

@@ -97,6 +97,23 @@ static int erase_slots(struct disk *disk, uint8_t *slots)
     return result;
 }
 
+/* SB4 on a zoned device: the log with the newest superblock goes last. Then all other zones. */
+static int erase_logs(struct disk *disk, const uint8_t *slots)
+{
+    uint64_t zone = disk_info(disk)->zone_bytes, newest = 0;
+    for (uint32_t i = 0; i < DISK_SUPER_SLOTS; i++) {
+        const struct disk_superblock *super = (const void *)(slots + i * DISK_SUPER_BYTES);
+        if (disk_superblock_check(super) == 0)
+            newest = MAX(newest, super->sequence);
+    }
+    int result = disk_discard(disk, (newest + 1) % 2 * zone, zone);
+    if (result == 0)
+        result = disk_discard(disk, newest % 2 * zone, zone);
+    if (result == 0) /* nothing of before may count as partly written */
+        result = disk_discard(disk, 2 * zone, disk_info(disk)->size_bytes - 2 * zone);
+    return result;
+}
+
 int superblock_format(struct disk *disk, const struct store_identity *identity, bool force,
                       uint32_t segment_bytes)
 {
@@ -111,11 +128,9 @@ int superblock_format(struct disk *disk, const struct store_identity *identity, 
         if (slots[i] != 0)
             result = -EEXIST;
     bool zoned = disk_info(disk)->zone_bytes > 0;
-    if (result == 0 && !zoned)
-        result = erase_slots(disk, slots);
+    if (result == 0)
+        result = zoned ? erase_logs(disk, slots) : erase_slots(disk, slots);
     memset(slots, 0, SLOTS_BYTES);
-    if (result == 0 && zoned) /* nothing of before may count as partly written */
-        result = disk_discard(disk, 0, size);
     struct disk_superblock *super = (void *)slots;
     super_init(super, disk, identity, segment_bytes);
     struct disk_journal_segment head = {

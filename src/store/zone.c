@@ -83,16 +83,25 @@ bool zone_resumable(const struct store *store, uint32_t index, uint32_t block)
     return disk_appendable(store->disk, (segment_block(store, index) + block) * STORE_BLOCK_BYTES);
 }
 
-static bool goes_on(const struct store *store, uint32_t index)
+/* How much of the segment, or of the half that block lies in, is in use and goes on. */
+static uint32_t frontier(const struct store *store, uint32_t index, uint32_t block)
 {
-    return (index == store->journal.segment && !store->journal.header_due) ||
-           index == store->node_segment;
+    uint32_t half = store->segment_blocks / 2;
+    if (index == store->journal.segment)
+        return store->journal.header_due ? 0 : store->journal.block;
+    return store->segments[index].frontier + (block < half ? 0 : half);
 }
 
-/* Nothing refers to what is in it: free, or the journal's next one, begun anew. */
-static bool unused(const struct store *store, uint32_t index)
+/* What becomes of a partly written zone that begins at this block of the segment. */
+enum zone_fate { ZONE_GOES_ON, ZONE_UNUSED, ZONE_CLOSED };
+
+static enum zone_fate fate(const struct store *store, uint32_t index, uint32_t block)
 {
-    return store->segments[index].state == SEGMENT_FREE || index == store->journal.segment;
+    if (store->segments[index].state == SEGMENT_FREE)
+        return ZONE_UNUSED;
+    if (index != store->journal.segment && index != store->node_segment)
+        return ZONE_CLOSED;
+    return block < frontier(store, index, block) ? ZONE_GOES_ON : ZONE_UNUSED;
 }
 
 int zone_settle(struct store *store)
@@ -100,14 +109,14 @@ int zone_settle(struct store *store)
     uint64_t zone = disk_info(store->disk)->zone_bytes;
     uint64_t bytes = (uint64_t)store->segment_blocks * STORE_BLOCK_BYTES;
     for (uint32_t i = 1; zoned(store) && i < store->segment_count; i++) {
-        if (goes_on(store, i))
-            continue;
         for (uint64_t at = i * bytes; at < (i + 1) * bytes; at += zone) {
             uint64_t written = disk_zone_written(store->disk, at);
-            if (written == 0 || written == zone)
+            uint32_t block = (uint32_t)((at - i * bytes) / STORE_BLOCK_BYTES);
+            enum zone_fate end = fate(store, i, block);
+            if (written == 0 || written == zone || end == ZONE_GOES_ON)
                 continue;
-            int result = unused(store, i) ? disk_discard(store->disk, at, zone)
-                                          : disk_seal(store->disk, at, zone);
+            int result = end == ZONE_UNUSED ? disk_discard(store->disk, at, zone)
+                                            : disk_seal(store->disk, at, zone);
             if (result < 0)
                 return result;
         }

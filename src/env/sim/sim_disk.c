@@ -84,16 +84,20 @@ static void read_pages(const struct sim_disk *disk, const struct disk_io *io)
 
 /* ---- requests ----------------------------------------------------------------------------- */
 
-static int do_read(struct sim *sim, struct sim_disk *disk, struct disk_io *io)
+static int do_read(struct sim *sim, struct sim_disk *disk, const struct disk_io *io)
 {
     if (sim_broken(disk, io->offset, io->bytes) || sim_ppm(sim, disk->config.read_error_ppm))
         return -EIO;
-    read_pages(disk, io);
+    int result = 0;
+    if (disk->backing)
+        result = sim_backing_perform(disk, DISK_READ, io->offset, io->data, io->bytes);
+    else
+        read_pages(disk, io);
     if (sim_ppm(sim, disk->config.read_flip_ppm)) {
         uint64_t bit = random_below(&sim->random, (uint64_t)io->bytes * 8);
         ((uint8_t *)io->data)[bit / 8] ^= (uint8_t)(1u << (bit % 8));
     }
-    return 0;
+    return result;
 }
 
 static struct sim_zone *zone_at(const struct sim_disk *disk, uint64_t offset)
@@ -150,12 +154,17 @@ static int do_write(struct sim *sim, struct sim_disk *disk, const struct disk_io
         offset = wrong_place(sim, disk, io);
     bool fails = sim_ppm(sim, disk->config.write_error_ppm);
     for (uint32_t at = 0; at < io->bytes; at += DISK_BLOCK_BYTES) {
-        if (fails && random_chance(&sim->random, 1, 2))
+        if (disk->backing || (fails && random_chance(&sim->random, 1, 2)))
             continue;
         apply_page(disk, (offset + at) / DISK_BLOCK_BYTES, (const uint8_t *)io->data + at);
     }
     if (fails)
         return -EIO;
+    if (disk->backing) {
+        int result = sim_backing_perform(disk, DISK_WRITE, io->offset, io->data, io->bytes);
+        if (result < 0)
+            return result;
+    }
     sim_broken_heal(disk, offset, io->bytes);
     return 0;
 }
@@ -173,6 +182,8 @@ static void perform(struct sim *sim, struct sim_disk_op *op)
 {
     struct disk_io *io = op->io;
     io->result = 0;
+    if (op->disk->backing && io->op != DISK_READ && io->op != DISK_WRITE)
+        io->result = sim_backing_perform(op->disk, io->op, io->offset, NULL, io->bytes);
     switch (io->op) {
     case DISK_READ:
         io->result = do_read(sim, op->disk, io);
@@ -248,6 +259,11 @@ static void op_interrupted(struct sim *sim, struct sim_disk_op *op)
     const struct disk_io *io = op->io;
     if (io->op != DISK_WRITE)
         return;
+    if (op->disk->backing) { /* whole or not */
+        if (random_chance(&sim->random, 1, 2))
+            (void)!do_write(sim, op->disk, io); /* nobody waits for it */
+        return;
+    }
     if (op->disk->zone_bytes) { /* a prefix */
         uint32_t bytes = (uint32_t)sim_between(sim, 0, io->bytes / DISK_BLOCK_BYTES);
         bytes *= DISK_BLOCK_BYTES;
@@ -314,6 +330,7 @@ void sim_disk_new(struct sim *sim, const char *path, uint64_t size_bytes)
     disk->chunks = sim_alloc(chunk_count(disk) * sizeof *disk->chunks);
     list_init(&disk->generations);
     list_init(&disk->broken);
+    list_init(&disk->flips);
     sim_undo_open(disk);
     list_push_back(&sim->disks, &disk->link);
 }
@@ -392,6 +409,7 @@ static void disk_free(struct sim_disk *disk)
 {
     struct list *link;
     sim_undo_forget(disk, UINT64_MAX);
+    sim_backing_free(disk);
     while ((link = list_pop_front(&disk->broken)) != NULL)
         mem_free(list_entry(link, struct broken_range, link));
     for (uint64_t i = 0; i < chunk_count(disk); i++) {
@@ -431,6 +449,10 @@ void sim_disk_peek(struct sim *sim, const char *path, uint64_t offset, void *dat
 {
     struct sim_disk *disk = sim_disk_find(sim, path);
     assert(disk && offset + bytes <= disk->size_bytes);
+    if (disk->backing) {
+        sim_backing_peek(disk, offset, data, bytes);
+        return;
+    }
     for (size_t i = 0; i < bytes; i++) {
         const uint8_t *page = sim_disk_page(disk, (offset + i) / DISK_BLOCK_BYTES);
         ((uint8_t *)data)[i] = page ? page[(offset + i) % DISK_BLOCK_BYTES] : 0;
@@ -441,7 +463,7 @@ void sim_disk_poke(struct sim *sim, const char *path, uint64_t offset, const voi
                    size_t bytes)
 {
     struct sim_disk *disk = sim_disk_find(sim, path);
-    assert(disk && offset + bytes <= disk->size_bytes);
+    assert(disk && !disk->backing && offset + bytes <= disk->size_bytes);
     for (size_t i = 0; i < bytes; i++) {
         uint8_t *page = sim_disk_page_own(disk, (offset + i) / DISK_BLOCK_BYTES);
         page[(offset + i) % DISK_BLOCK_BYTES] = ((const uint8_t *)data)[i];

@@ -270,6 +270,10 @@ void sim_disk_flip_bit(struct sim *sim, const char *path, uint64_t offset, uint3
 {
     struct sim_disk *disk = sim_disk_find(sim, path);
     assert(disk && bit < 8 && offset < disk->size_bytes);
+    if (disk->backing) {
+        sim_backing_flip(disk, offset, bit);
+        return;
+    }
     uint8_t *page = sim_disk_page_own(disk, offset / DISK_BLOCK_BYTES);
     page[offset % DISK_BLOCK_BYTES] ^= (uint8_t)(1u << bit);
 }

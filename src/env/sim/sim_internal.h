@@ -35,6 +35,8 @@ struct sim_disk {
     uint32_t zone_bytes; /* 0: not zoned */
     uint32_t zones_active_max;
     struct sim_zone *zones;
+    struct sim_backing *backing; /* NULL: content is in chunks */
+    struct list flips;           /* of a backed disk: struct sim_flip */
 };
 
 struct sim_zone {
@@ -128,6 +130,14 @@ void sim_undo_power_loss(struct sim *sim, struct sim_disk *disk);
 void sim_undo_reset(struct sim_disk *disk, uint64_t page, uint64_t count);
 bool sim_broken(const struct sim_disk *disk, uint64_t offset, uint64_t bytes);
 void sim_broken_heal(struct sim_disk *disk, uint64_t offset, uint64_t bytes);
+
+/* sim_backing.c: content of a backed disk. 0 or a negative error. */
+int sim_backing_perform(struct sim_disk *disk, enum disk_op op, uint64_t offset, void *data,
+                        uint32_t bytes);
+void sim_backing_flip(struct sim_disk *disk, uint64_t offset, uint32_t bit);
+/* Any alignment. */
+void sim_backing_peek(struct sim_disk *disk, uint64_t offset, void *data, size_t bytes);
+void sim_backing_free(struct sim_disk *disk);
 
 /* sim_net.c */
 int sim_net_connect(struct reactor *reactor, const struct net_addr *addr, uint64_t deadline_ns,
