@@ -110,6 +110,10 @@ static void body(void *arg)
     struct run *run = arg;
     struct store_identity identity = {.node = 1};
     CHECK(run, disk_open(run->path, 1 * GIB, DISK_CREATE, &run->disk) == 0);
+    if (run->failed_line) {
+        linux_reactor_stop(run->reactor);
+        return;
+    }
     CHECK(run, store_format(run->disk, &identity, run->is_device) == 0);
     open_store(run);
     if (run->failed_line == 0) {
