@@ -14,10 +14,10 @@ static int look(struct node_device_options *options, const struct node_slice *sl
 {
     struct node *node;
     struct store_health health;
+    uint64_t share_bytes = options->memory_bytes / MAX(slice->count, 1u);
     const struct node_options node_options = {
         .disk_path = options->path,
-        .memory_bytes =
-            MAX(options->memory_bytes / MAX(slice->count, 1u), (uint64_t)NODE_MEMORY_MIN),
+        .memory_bytes = MAX(share_bytes, (uint64_t)NODE_MEMORY_MIN),
         .slice = *slice,
     };
     int result = node_look(&node_options, &node);
