@@ -69,28 +69,35 @@ static int flush_once(struct group *group, uint64_t seq)
     return result < 0 ? result : round.result;
 }
 
+/* Of what we knew to be committed in a reign; in a later one, seq may name other records. */
+static bool reigns(const struct group *group, uint32_t reign)
+{
+    return group_is_primary(group) && group->reign == reign;
+}
+
 int group_flush(struct group *group)
 {
     uint64_t seq = group_last(group);
+    uint32_t reign = group->reign;
     int result = group_wait(group, seq);
     if (result < 0)
         return result;
     fiber_mutex_lock(&group->flush_mutex);
-    while (group->durable_seq < seq) {
+    while (reigns(group, reign) && group->durable_seq < seq) {
         uint64_t covers = group->commit_seq;
         uint32_t epoch = group->epoch;
         assert(covers >= seq);
         result = flush_once(group, covers);
         if (result == 0 && group->epoch == epoch)
             group->durable_seq = MAX(group->durable_seq, covers);
-        if (result == -ERR_FENCED || !group_is_primary(group))
+        if (result == -ERR_FENCED)
             break;
         result = 0;
         if (group->durable_seq < seq)
             fiber_sleep(GROUP_RETRY_NS); /* a member was lost: its removal makes a new epoch */
     }
     fiber_mutex_unlock(&group->flush_mutex);
-    if (group->durable_seq < seq)
+    if (!reigns(group, reign) || group->durable_seq < seq)
         return result < 0 ? result : -ERR_NOT_PRIMARY;
     return 0;
 }
