@@ -34,6 +34,7 @@ struct host {
     char disk[16];
     bool alive;
     bool paused;
+    bool deaf; /* hears nothing of the map, nor does the map hear it; all else works */
     bool fenced;
     uint64_t lease_until_ns;
     uint64_t incarnation; /* of the process */
@@ -67,6 +68,7 @@ static struct world {
     uint64_t acks;
     bool power; /* nodes lose power, too: then a lone primary's word is not enough */
     bool calm;
+    uint32_t strike; /* a primary that is to die in a moment; 0: none */
     const char *failed;
     uint64_t failed_detail[3];
 } world;
@@ -169,6 +171,8 @@ static void tell_fiber(void *arg)
 {
     struct host *host = arg;
     fiber_sleep(below(30 * NS_PER_MS));
+    if (host->deaf)
+        return;
     refresh_view(host);
     if (host->groups)
         group_host_map_changed(host->groups, &host->view);
@@ -176,7 +180,7 @@ static void tell_fiber(void *arg)
 
 static void tell(struct host *host)
 {
-    if (host->alive)
+    if (host->alive && !host->deaf)
         reactor_spawn(sim_node_reactor(host->sim_node), "tell", tell_fiber, host);
 }
 
@@ -204,10 +208,11 @@ static struct map_member *member_of(struct map_group *group, uint32_t node)
 int map_client_change_group(struct map_client *client, uint32_t id, uint32_t epoch,
                             enum group_change_op op, uint32_t node, uint64_t deadline_ns)
 {
-    (void)deadline_ns;
     fiber_sleep(below(20 * NS_PER_MS));
     bool mute = !world.calm && below(10) == 0;
-    if (mute && below(2) == 0)
+    if (host_of(client)->deaf)
+        fiber_sleep_until(deadline_ns);
+    if (host_of(client)->deaf || (mute && below(2) == 0))
         return -ERR_TIMED_OUT; /* it never arrived */
     struct map_group *group = &world.groups[id - 1];
     struct map_member *member = member_of(group, node);
@@ -220,6 +225,8 @@ int map_client_change_group(struct map_client *client, uint32_t id, uint32_t epo
         group->epoch++;
         map_changed();
         result = 0;
+        if (op == GROUP_CHANGE_IN_SYNC && below(4) == 0)
+            world.strike = group->primary; /* before or after it learns that it was heard */
     }
     if (mute)
         return -ERR_TIMED_OUT; /* it was done, but the answer is lost */
@@ -360,20 +367,21 @@ static void authority_tick(void)
             host_stop(host, false); /* as node does it */
             host_restart(host);
         }
-        if (host->alive && !host->paused && host->incarnation != world.known[i] && notice) {
+        bool heard = !host->paused && !host->deaf;
+        if (host->alive && heard && host->incarnation != world.known[i] && notice) {
             world.known[i] = host->incarnation;
             world.up[i] = true;
             forget_memory(i + 1, true);
         } else if (!host->alive && world.up[i] && notice) {
             world.up[i] = false;
             forget_memory(i + 1, false);
-        } else if (host->paused && world.up[i] && host->lease_until_ns + NS_PER_MS < now_ns &&
+        } else if (!heard && world.up[i] && host->lease_until_ns + NS_PER_MS < now_ns &&
                    host->incarnation == world.known[i]) {
             world.up[i] = false; /* silent for longer than its lease */
             host->fenced = true;
             forget_memory(i + 1, false);
         }
-        if (sure(i + 1) && !host->paused)
+        if (sure(i + 1) && heard)
             host->lease_until_ns = now_ns + LEASE_NS;
     }
     for (uint32_t i = 0; i < GROUPS; i++)
@@ -565,9 +573,9 @@ static void write_one(struct host *host, struct group *group)
     due->acked = MAX(due->acked, number);
     if (world.power)
         return;
+    /* Alone, its word outlives the process (I8). */
     const struct map_group *now = &world.groups[group_id(group) - 1];
-    if (now->epoch == epoch && group_epoch(group) == epoch && map_group_in_sync_count(now) == 1 &&
-        false)
+    if (now->epoch == epoch && group_epoch(group) == epoch && map_group_in_sync_count(now) == 1)
         due->flushed = MAX(due->flushed, number);
 }
 
@@ -658,6 +666,7 @@ static void host_stop(struct host *host, bool power)
     if (host->paused)
         sim_pause(host->sim_node, false);
     host->paused = false;
+    host->deaf = false;
     if (power)
         sim_node_power_off(host->sim_node);
     else
@@ -707,7 +716,7 @@ static uint32_t down_count(void)
 {
     uint32_t count = 0;
     for (uint32_t i = 0; i < NODES; i++)
-        count += !world.hosts[i].alive || world.hosts[i].paused;
+        count += !world.hosts[i].alive || world.hosts[i].paused || world.hosts[i].deaf;
     return count;
 }
 
@@ -753,6 +762,9 @@ static void disturb(struct host *host)
             sim_pause(host->sim_node, false);
             host->paused = false;
         }
+    } else if (host->deaf) {
+        host->deaf = dice >= 30;
+        tell(host);
     } else if (host->fenced) {
         host_stop(host, false);
         host_restart(host);
@@ -776,7 +788,9 @@ static void disturb(struct host *host)
     } else if (dice < 52) {
         if (down_count() == 0)
             set_write_errors(host, 300000); /* until the process has noticed and ended */
-    } else if (dice < 57) {
+    } else if (dice < 55) {
+        host->deaf = down_count() == 0;
+    } else if (dice < 60) {
         move_primary(&world.groups[below(GROUPS)]);
     }
 }
@@ -786,6 +800,10 @@ static void run_for(uint64_t duration_ns)
     for (uint64_t end_ns = sim_now_ns(world.sim) + duration_ns;
          sim_now_ns(world.sim) < end_ns && !world.failed;) {
         sim_run_for(world.sim, MIN(duration_ns, 20 * NS_PER_MS));
+        struct host *struck = world.strike ? &world.hosts[world.strike - 1] : NULL;
+        if (struck && struck->alive && !world.calm && down_count() == 0)
+            host_stop(struck, false);
+        world.strike = 0;
         authority_tick();
     }
 }
@@ -812,6 +830,8 @@ static void calm_down(void)
         if (host->paused)
             sim_pause(host->sim_node, false);
         host->paused = false;
+        host->deaf = false;
+        tell(host);
         if (host->fenced && host->alive)
             host_stop(host, false);
         if (!host->alive)

@@ -2,6 +2,7 @@
 /* A joining member takes a run of the primary's table (the rule of order is in scan.c). */
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "group/group_internal.h"
 
 struct install {
@@ -41,7 +42,7 @@ static int drop_range(struct install *install, struct store_batch *batch)
     struct slice key, value;
     int result;
     if (install->from.bytes <= STORE_KEY_MAX)
-        store_iter_seek(iter, install->from);
+        store_iter_seek(iter, PLANT(GROUP_SCAN_KEEPS_ROWS) ? install->to : install->from);
     while ((result = store_iter_next(iter, install->to, &key, &value)) == 1) {
         struct store_extent extent;
         if (slice_compare(key, install->from) < 0)

@@ -22,6 +22,7 @@
  * the map says in sync. */
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "group/group_internal.h"
 
 enum { PROMOTE_LAG_RECORDS_MAX = 64 };
@@ -329,6 +330,6 @@ void member_promote(struct member *member)
         group_last(group) - member->held_seq > PROMOTE_LAG_RECORDS_MAX)
         return;
     member->promoting = true;
-    member->counted = true; /* I2, from before the map is asked */
+    member->counted = !PLANT(GROUP_JOIN_UNCOUNTED); /* I2, from before the map is asked */
     fiber_spawn("group-promote", promote_fiber, member);
 }

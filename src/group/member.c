@@ -4,6 +4,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "group/group_internal.h"
 
 /* Give the record's data a place on our device. Pieces as the primary cut them. */
@@ -70,7 +71,8 @@ static int take_record(struct group *group, struct reader *reader, struct buf_sl
     if (result < 0)
         return result;
     const struct group_record *held = log_at(&group->log, row.seq);
-    if (row.seq <= group->applied_seq || (held && held->epoch == row.epoch))
+    bool same = held && (held->epoch == row.epoch || PLANT(GROUP_SUFFIX_KEPT));
+    if (row.seq <= group->applied_seq || same)
         return 0; /* sent again */
     if (row.seq > group_last(group) + 1)
         return -ERR_GAP; /* I4 */
@@ -148,7 +150,8 @@ void serve_reconcile(void *service, struct rpc_request *request)
     }
     /* I5: the log ends there. Once an epoch: what came since is this primary's, and acknowledged; a
      * request that was sent twice must not take it away. */
-    if (group_last(group) > reconcile->last_seq && group->reconciled_epoch != group->epoch)
+    if (group_last(group) > reconcile->last_seq && group->reconciled_epoch != group->epoch &&
+        !PLANT(GROUP_SUFFIX_KEPT))
         group_log_cut(group, reconcile->last_seq);
     group->reconciled_epoch = group->epoch;
     struct wire_group_held *held = mem_alloc(GROUP_HELD_MAX * sizeof *held);

@@ -30,7 +30,7 @@ static void written_done(struct store_waiter *waiter, int result)
 /* I8: alone, a record counts once the device has it. */
 static uint64_t own_held(struct group *group, bool alone)
 {
-    if (!alone)
+    if (!alone || PLANT(GROUP_LONE_UNWRITTEN))
         return group_last(group);
     if (group->written_seq < group_last(group) && !group->written_armed) {
         group->written_armed = true;
@@ -45,13 +45,13 @@ void group_commit_advance(struct group *group)
 {
     if (!group_is_primary(group))
         return;
-    bool alone = true;
+    /* By the map: a member that is being taken in may hold everything, but would not be asked. */
+    bool alone = group->in_sync_count <= 1;
     uint64_t commit = UINT64_MAX;
     for (uint32_t i = 0; i < group->member_count; i++) {
         const struct member *member = &group->members[i];
         if (!member->counted)
             continue;
-        alone = false;
         if (!PLANT(GROUP_COMMITS_EARLY))
             commit = MIN(commit, member->reconciled ? member->held_seq : 0);
     }
