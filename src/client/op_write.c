@@ -201,10 +201,8 @@ int client_append(struct client_file *file, struct buf_slice data)
 static int punch_inline(struct client_inode *inode, uint64_t offset, uint64_t end)
 {
     static const uint8_t zeroes[META_INLINE_MAX];
-    uint64_t stop = MIN(end, inode->attr.size);
-    if (stop <= offset)
-        return 0;
-    return write_inline(inode, offset, slice_of(zeroes, stop - offset), 0);
+    uint64_t stop = MIN(end, (uint64_t)META_INLINE_MAX);
+    return write_inline(inode, offset, slice_of(zeroes, stop - offset), META_KEEP_SIZE);
 }
 
 static int punch_object(struct client_inode *inode, const struct split_piece *piece)
@@ -232,8 +230,9 @@ static int punch_object(struct client_inode *inode, const struct split_piece *pi
 
 static int punch(struct client_inode *inode, uint64_t offset, uint64_t end)
 {
-    int result = 0;
-    if (client_inode_inline(inode)) {
+    /* I4: another client may have made it longer. */
+    int result = client_inode_fresh(inode) ? 0 : client_inode_refresh(inode);
+    if (result == 0 && client_inode_inline(inode)) {
         result = offset < META_INLINE_MAX ? punch_inline(inode, offset, end) : 0;
         if (result != -ERR_NOT_INLINE)
             return result;

@@ -71,8 +71,9 @@ enum wire_meta_flags {
     META_WANT_ATTR = 64,  /* READDIR: entries with attributes where at hand */
     META_XATTR_CREATE = 128,
     META_XATTR_REPLACE = 256,
-    META_RETRY = 512,   /* this may be a repetition: look the result up first */
-    META_APPEND = 1024, /* INLINE_WRITE, GROW: at the end, wherever that is */
+    META_RETRY = 512,      /* this may be a repetition: look the result up first */
+    META_APPEND = 1024,    /* INLINE_WRITE, GROW: at the end, wherever that is */
+    META_KEEP_SIZE = 2048, /* INLINE_WRITE: what lies behind the end is not written */
 };
 
 /* One request layout for all metadata verbs. Fields that a verb does not name below are 0.

@@ -152,9 +152,14 @@ int op_inline_write(struct meta_op *op, struct meta_txn *txn)
         result = op_inline_load(txn, inode, data);
     if (result < 0)
         return result;
-    if (op->value.bytes > 0)
-        memcpy(data + offset, op->value.data, op->value.bytes);
-    inode->row.size = MAX(inode->row.size, offset + op->value.bytes);
+    uint64_t bytes = op->value.bytes;
+    bool keeps_size = op->req->flags & META_KEEP_SIZE;
+    if (keeps_size)
+        bytes = offset < inode->row.size ? MIN(bytes, inode->row.size - offset) : 0;
+    if (bytes > 0)
+        memcpy(data + offset, op->value.data, bytes);
+    if (!keeps_size)
+        inode->row.size = MAX(inode->row.size, offset + bytes);
     op_inline_store(txn, inode, data, (uint32_t)inode->row.size);
     inode->row.mtime_ns = op->now_ns;
     op_touch(op, inode);

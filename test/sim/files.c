@@ -15,7 +15,7 @@
 
 enum { STEPS_MAX = 200000 };
 
-static const char *const verbs[] = {"write", "read", "truncate", "size"};
+static const char *const verbs[] = {"write", "read", "truncate", "size", "punch"};
 
 void files_fini(struct files_history *history)
 {
@@ -58,6 +58,7 @@ static bool touches(const struct files_op *op, uint32_t cell)
 {
     switch ((enum files_verb)op->verb) {
     case FILES_WRITE:
+    case FILES_PUNCH:
         return cell >= op->cell && cell < op->cell + op->count;
     case FILES_READ:
         return op->answered && cell >= op->cell && cell < op->cell + op->got;
@@ -99,6 +100,8 @@ static bool step_size(const void *context, void *state, const void *op_)
         return true;
     case FILES_SIZE:
         return *size == op->size;
+    case FILES_PUNCH:
+        return true; /* keeps it */
     }
     WRONG("verb");
 }
@@ -111,7 +114,7 @@ void files_print(const struct files_op *op)
     else
         printf("%-10s", "never");
     printf(" client%u %-8s file %u", op->client, verbs[op->verb], op->file);
-    if (op->verb == FILES_WRITE || op->verb == FILES_READ)
+    if (op->verb == FILES_WRITE || op->verb == FILES_READ || op->verb == FILES_PUNCH)
         printf(" cells %u to %u", op->cell, op->cell + op->count - 1);
     if (op->verb == FILES_WRITE)
         printf(" stamp %u", op->stamp);

@@ -11,7 +11,7 @@
 
 enum { FILES = 5, FILES_CELLS_MAX = 96 /* of one read or write */ };
 
-enum files_verb { FILES_WRITE, FILES_READ, FILES_TRUNCATE, FILES_SIZE };
+enum files_verb { FILES_WRITE, FILES_READ, FILES_TRUNCATE, FILES_SIZE, FILES_PUNCH };
 
 struct files_op {
     uint64_t begin; /* linear_op */
@@ -24,7 +24,7 @@ struct files_op {
     bool answered;
     int result;
     uint32_t stamp; /* WRITE */
-    uint32_t cell;  /* WRITE, READ: the first */
+    uint32_t cell;  /* WRITE, READ, PUNCH: the first */
     uint32_t count;
     uint32_t got;   /* READ: so many came before the end of the file */
     uint32_t size;  /* TRUNCATE, SIZE: in cells */

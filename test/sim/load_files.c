@@ -2,6 +2,7 @@
 /* Several clients write, truncate and read the same few files, at places where something happens:
  * the size at which a file leaves its inode, the border of two extents, of two objects. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -111,15 +112,18 @@ static int perform(struct world_client *client, uint32_t number)
         return do_truncate(client, &op);
     case FILES_SIZE:
         return do_size(world, client->client, number);
+    case FILES_PUNCH:
+        return client_fallocate(client->files[op.file], FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                (uint64_t)op.cell * CELL_BYTES, op.count * CELL_BYTES);
     }
     WRONG("verb");
 }
 
 static void choose(struct world *world, struct files_op *op)
 {
-    static const enum files_verb verbs[] = {FILES_WRITE, FILES_WRITE,   FILES_WRITE, FILES_WRITE,
-                                            FILES_READ,  FILES_READ,    FILES_READ,  FILES_READ,
-                                            FILES_SIZE,  FILES_TRUNCATE};
+    static const enum files_verb verbs[] = {FILES_WRITE, FILES_WRITE,    FILES_WRITE, FILES_WRITE,
+                                            FILES_READ,  FILES_READ,     FILES_READ,  FILES_READ,
+                                            FILES_SIZE,  FILES_TRUNCATE, FILES_PUNCH};
     op->verb = (uint8_t)verbs[world_below(world, ARRAY_COUNT(verbs))];
     op->file = (uint8_t)world_below(world, FILES);
     const struct window *window = some_window(world, op->file);
