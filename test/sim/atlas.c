@@ -198,6 +198,7 @@ static void damage_begin(struct world *world, const struct damage *damage)
     switch (damage->kind) {
     case FAULT_CRASH:
     case FAULT_LOST:
+    case FAULT_MEMORY:
         cluster_crash(&world->cluster, damage->node);
         break;
     case FAULT_POWER:
@@ -260,6 +261,10 @@ static void damage_end(struct world *world, const struct damage *damage)
 {
     world_tell(world, "---- %s ends, node %u", fault_name(damage->kind), damage->node + 1);
     switch (damage->kind) {
+    case FAULT_MEMORY:
+        world->cluster.memory_bytes = NODE_MEMORY_MIN;
+        cluster_restart(&world->cluster, damage->node);
+        break;
     case FAULT_CRASH:
     case FAULT_POWER:
     case FAULT_CLOCK:

@@ -20,7 +20,7 @@ static void start_fiber(void *arg)
     struct cluster_member *member = arg;
     const struct node_options options = {
         .disk_path = member->disk,
-        .memory_bytes = 64 * MIB,
+        .memory_bytes = member->cluster->memory_bytes,
         .incarnation = member->incarnation,
         .fenced = node_fenced,
         .context = member,
@@ -130,6 +130,7 @@ void cluster_start_hosts(struct cluster *cluster, uint64_t seed, uint32_t hosts,
     assert(targets > 0 && node_count <= CLUSTER_NODES_MAX);
     *cluster = (struct cluster){.sim = sim_new(seed), .node_count = node_count, .targets = targets};
     cluster->disk_bytes = DISK_BYTES_DEFAULT;
+    cluster->memory_bytes = 64 * MIB;
     cluster->header = (struct map_header){
         .level = 1, .copies = copies, .min_in_sync = 1, .inline_bytes_max = META_INLINE_MAX};
     memset(cluster->header.cluster.bytes, 0xc1, sizeof cluster->header.cluster.bytes);

@@ -36,6 +36,7 @@ struct cluster {
     struct map_node map_nodes[CLUSTER_NODES_MAX];
     struct map_header header;
     uint64_t disk_bytes;
+    uint64_t memory_bytes; /* of a node; taken when it starts */
 };
 
 /* Format and start node_count nodes with copies copies of everything. Asserts on failure. */

@@ -29,7 +29,7 @@ struct durable_step {
 
 static struct client_place place_of(const struct durable_step *step, uint32_t file, char name[16])
 {
-    (void)snprintf(name, 16, file == OTHER_NAME ? "other" : "file%u", file);
+    (void)snprintf(name, 16, file == OTHER_NAME ? "other%u" : "file%u", step->file);
     return (struct client_place){step->world->durable_dirs[step->owner],
                                  slice_of(name, strlen(name))};
 }

@@ -10,7 +10,8 @@
 
 enum { SCENARIO_CLIENTS_MAX = 4 };
 
-/* name, chance in 16 that a scenario has it, what it does */
+/* name, chance in 16 that a scenario has it, what it does. New ones go last: kept seeds keep their
+ * meaning. */
 #define FAULT_TABLE(X)                                                                             \
     X(CRASH, 12, "a process dies and is started again")                                            \
     X(POWER, 8, "a host loses power, and what its disk had not flushed")                           \
@@ -30,7 +31,8 @@ enum { SCENARIO_CLIENTS_MAX = 4 };
     X(CLOCK, 4, "a wall clock jumps; a process comes back on a host whose clock is fast or slow")  \
     X(DISK_ERRORS, 4, "reads and writes of a disk fail")                                           \
     X(DISK_LIES, 4, "a disk loses and misplaces writes and bits rot; its node is then replaced")   \
-    X(BLACKOUT, 0, "all nodes die at once")
+    X(BLACKOUT, 0, "all nodes die at once")                                                        \
+    X(MEMORY, 4, "a process comes back with the least memory that a node may have")
 
 enum fault_kind {
 #define X(name, chance, text) FAULT_##name,
