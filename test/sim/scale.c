@@ -279,7 +279,7 @@ static void print_row(const struct figures *f)
 static bool check_row(const struct figures *f, const struct figures *smaller)
 {
     bool good = !f->failed && f->balance < 1.1 && f->grow < 1.1 && f->calls < 20 &&
-                f->failover_ms < 500 && f->delta_bytes < f->map_bytes / 4 &&
+                f->failover_ms < 500 && f->delta_bytes < f->map_bytes / 2 &&
                 f->join_gib < 1.1 * f->join_least_gib;
     return good && (!smaller || f->protect_s < smaller->protect_s);
 }
