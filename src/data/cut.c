@@ -2,10 +2,18 @@
 /* OBJ_TRUNCATE and OBJ_PUNCH: blocks that are covered go, edges become zeroes.
  *
  * A record clears at most CUT_ROWS_MAX rows, so that applying one stays short; the removal of much
- * is a sequence of records and not atomic: whoever asked for it asks again if it was cut short. */
+ * is a sequence of records and not atomic: whoever asked for it asks again if it was cut short.
+ *
+ * A truncation that is repeated may also arrive late: its first copy hung in a connection, or came
+ * from a primary of the inode that is one no more, and meanwhile the file was truncated and written
+ * again. So the last truncation done is remembered for each inode, and nothing is done for that
+ * one or an older one. Memory is enough: another primary serves in another epoch, in which the late
+ * one is refused. */
 #include "data/data_internal.h"
 
 #include "base/crc32c.h"
+#include "base/hash.h"
+#include "base/mem.h"
 #include "base/plant.h"
 
 enum { CUT_ROWS_MAX = 512, EDGE_ATTEMPTS = 20 };
@@ -67,6 +75,49 @@ static int cut_blocks(struct data_change *change, struct data_io *io, uint64_t f
     return 0;
 }
 
+static struct data_cut *cut_find(const struct data_service *service, uint32_t group, uint64_t ino)
+{
+    struct htable_node *node;
+    for (node = htable_first(&service->cuts, hash_u64(ino)); node; node = htable_next(node)) {
+        struct data_cut *cut = container_of(node, struct data_cut, node);
+        if (cut->ino == ino && cut->group == group)
+            return cut;
+    }
+    return NULL;
+}
+
+static bool cut_is_done(const struct data_service *service, uint32_t group,
+                        const struct wire_obj_req *body)
+{
+    const struct data_cut *cut = body->order ? cut_find(service, group, body->ino) : NULL;
+    return cut && cut->order >= body->order;
+}
+
+static void cut_done(struct data_service *service, uint32_t group, const struct wire_obj_req *body)
+{
+    struct data_cut *cut = cut_find(service, group, body->ino);
+    if (body->order == 0)
+        return;
+    if (!cut && service->cut_count == DATA_CUTS_MAX) {
+        cut = list_first(&service->cuts_by_age, struct data_cut, link);
+        htable_remove(&service->cuts, &cut->node);
+        cut->ino = 0;
+    } else if (!cut) {
+        cut = mem_zalloc(sizeof *cut);
+        list_init(&cut->link);
+        service->cut_count++;
+    }
+    if (cut->ino == 0) {
+        cut->ino = body->ino;
+        cut->group = group;
+        htable_insert(&service->cuts, &cut->node, hash_u64(cut->ino));
+    }
+    assert(cut->ino == body->ino);
+    cut->order = body->order;
+    list_remove(&cut->link);
+    list_push_back(&service->cuts_by_age, &cut->link);
+}
+
 static int truncate_object(struct data_service *service, const struct rpc_request *request)
 {
     const struct wire_obj_req *body = request->body;
@@ -80,11 +131,17 @@ static int truncate_object(struct data_service *service, const struct rpc_reques
     int result = data_change_begin(service, request, first, DATA_POSITION_END, &change);
     if (result < 0)
         return result;
+    if (cut_is_done(service, request->header->group, body)) {
+        data_change_end(&change);
+        return 0;
+    }
     struct data_io *io = data_io_take(service);
     result = cut_blocks(&change, io, first + (edge != 0), DATA_POSITION_END);
     if (result == 0 && edge != 0 && !PLANT(DATA_EDGE_KEPT))
         result = zero_edge(&change, io, first, edge, DATA_BLOCK_BYTES);
     data_io_give(service, io);
+    if (result == 0)
+        cut_done(service, request->header->group, body);
     data_change_end(&change);
     return result;
 }

@@ -54,10 +54,17 @@ may_yield must_check int data_call(struct rpc *rpc, struct map_client *map,
                                    uint64_t deadline_ns);
 /* Remove the data of ino from from_offset on, in all data groups concerned; size: the file's size
  * so far, which bounds the work: objects that begin at or behind it are not looked for. The block
- * that from_offset lies in is zeroed behind it. May be cut short by an error: call again. Errors as
- * data_call. */
-may_yield must_check int data_truncate_file(struct rpc *rpc, struct map_client *map, uint64_t ino,
-                                            uint64_t from_offset, uint64_t size,
+ * that from_offset lies in is zeroed behind it. May be cut short by an error: call again. order
+ * (wire_data.h) is greater than that of any earlier call for the inode, 0 if nothing will ever be
+ * written there again. Errors as data_call. */
+struct data_truncation {
+    uint64_t ino;
+    uint64_t from_offset;
+    uint64_t size;
+    uint64_t order;
+};
+may_yield must_check int data_truncate_file(struct rpc *rpc, struct map_client *map,
+                                            const struct data_truncation *truncation,
                                             uint64_t deadline_ns);
 
 #endif

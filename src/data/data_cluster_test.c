@@ -386,9 +386,10 @@ static void churn_fiber(void *arg)
         check_file(world);
         uint64_t cut = random_below(&world->random, FILE_BYTES);
         memset(world->model + cut, 0, FILE_BYTES - cut);
+        const struct data_truncation truncation = {
+            .ino = INO, .from_offset = cut, .size = FILE_BYTES, .order = world->round + 1};
         check(world,
-              data_truncate_file(world->rpc, world->map, INO, cut, FILE_BYTES,
-                                 env_now_ns() + DEADLINE_NS),
+              data_truncate_file(world->rpc, world->map, &truncation, env_now_ns() + DEADLINE_NS),
               "truncate");
         check_file(world);
     }

@@ -18,7 +18,16 @@ struct data_group {
     struct htable locks; /* struct data_lock_queue by inode */
 };
 
-enum { DATA_REPAIR_QUEUE_MAX = 256, DATA_LOST_MEMORY = 64 };
+enum { DATA_REPAIR_QUEUE_MAX = 256, DATA_LOST_MEMORY = 64, DATA_CUTS_MAX = 16384 };
+
+/* The last truncation of an inode in a group that is done (cut.c). */
+struct data_cut {
+    struct htable_node node; /* in data_service.cuts, by inode */
+    struct list link;        /* in data_service.cuts_by_age */
+    uint64_t ino;
+    uint64_t order;
+    uint32_t group;
+};
 
 struct data_service {
     struct rpc *rpc;
@@ -31,6 +40,9 @@ struct data_service {
     struct data_io *spare_io; /* one kept for the next request */
     struct store_iter *spare_iter;
     uint32_t zero_crc; /* of a block of zeroes */
+    struct htable cuts;
+    struct list cuts_by_age; /* the oldest first */
+    uint32_t cut_count;
 
     struct fiber_mutex repair_mutex;
     struct data_key queue[DATA_REPAIR_QUEUE_MAX]; /* rows that somebody found damaged */

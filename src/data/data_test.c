@@ -302,6 +302,37 @@ static void test_refuse(void **state)
     model_run(refuse_fiber, &world);
 }
 
+static int cut_all(struct world *world, uint64_t order)
+{
+    const struct wire_obj_req body = {.ino = INO, .order = order};
+    struct fake_reply *reply = mem_zalloc(sizeof *reply);
+    int result = fake_serve(&world->hosts[0], RPC_OBJ_TRUNCATE, &body, (struct slice){0}, reply);
+    mem_free(reply);
+    return result;
+}
+
+/* A truncation that arrives once more, after it was done and the file was written again. */
+static void late_fiber(void *arg)
+{
+    struct world *world = arg;
+    init(world, 5);
+    REQUIRE(world, cut_all(world, 7) == 0);
+    memcpy(world->model, world->bytes, DATA_BLOCK_BYTES);
+    REQUIRE(world, model_call(world, RPC_OBJ_WRITE, 0, DATA_BLOCK_BYTES, world->model) == 0);
+    REQUIRE(world, cut_all(world, 7) == 0 && cut_all(world, 6) == 0);
+    REQUIRE(world, model_check_range(world, 0, 0, DATA_BLOCK_BYTES) == 0);
+    memset(world->model, 0, DATA_BLOCK_BYTES);
+    REQUIRE(world, cut_all(world, 8) == 0); /* a new one */
+    REQUIRE(world, model_check_range(world, 0, 0, DATA_BLOCK_BYTES) == 0);
+    world->done = true;
+}
+
+static void test_late_truncation(void **state)
+{
+    struct world world = {0};
+    model_run(late_fiber, &world);
+}
+
 static bool record_ok(const void *bytes, uint32_t count, const struct store_extent *extents,
                       uint32_t extent_count)
 {
@@ -392,7 +423,7 @@ int main(void)
         cmocka_unit_test(test_rows),   cmocka_unit_test(test_records),
         cmocka_unit_test(test_refuse), cmocka_unit_test(test_model),
         cmocka_unit_test(test_repair), cmocka_unit_test(test_concurrent),
-        cmocka_unit_test(test_steady),
+        cmocka_unit_test(test_steady), cmocka_unit_test(test_late_truncation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -161,20 +161,24 @@ static uint32_t groups_of(const struct map_view *view, uint64_t ino, uint32_t fi
     return count;
 }
 
-int data_truncate_file(struct rpc *rpc, struct map_client *map, uint64_t ino, uint64_t from_offset,
-                       uint64_t size, uint64_t deadline_ns)
+int data_truncate_file(struct rpc *rpc, struct map_client *map,
+                       const struct data_truncation *truncation, uint64_t deadline_ns)
 {
-    if (from_offset >= size)
+    uint64_t ino = truncation->ino, from_offset = truncation->from_offset;
+    if (from_offset >= truncation->size)
         return 0;
-    if ((size - 1) / OBJECT_BYTES > UINT32_MAX)
+    if ((truncation->size - 1) / OBJECT_BYTES > UINT32_MAX)
         return -EFBIG;
     uint32_t first = (uint32_t)(from_offset / OBJECT_BYTES);
-    uint32_t last = (uint32_t)((size - 1) / OBJECT_BYTES);
+    uint32_t last = (uint32_t)((truncation->size - 1) / OBJECT_BYTES);
     struct routed routed = {
         .rpc = rpc,
         .map = map,
         .type = RPC_OBJ_TRUNCATE,
-        .body = {.ino = ino, .index = first, .offset = (uint32_t)(from_offset % OBJECT_BYTES)},
+        .body = {.ino = ino,
+                 .index = first,
+                 .offset = (uint32_t)(from_offset % OBJECT_BYTES),
+                 .order = truncation->order},
         .deadline_ns = deadline_ns,
     };
     int result = group_of(map, ino, first, deadline_ns, &routed.group);

@@ -176,6 +176,8 @@ struct data_service *data_service_new(void)
     struct data_service *service = mem_zalloc(sizeof *service);
     static const uint8_t zeroes[DATA_BLOCK_BYTES];
     htable_init(&service->groups);
+    htable_init(&service->cuts);
+    list_init(&service->cuts_by_age);
     fiber_mutex_init(&service->repair_mutex);
     waitq_init(&service->queue_filled);
     service->zero_crc = crc32c(0, zeroes, sizeof zeroes);

@@ -25,7 +25,9 @@ enum {
  *
  * OBJ_TRUNCATE: remove everything of the inode in the addressed group at and behind (index,
  * offset): all extents of objects > index, and of object index from offset on (the edge block is
- * zeroed from offset). (0, 0) removes the file's data in this group.
+ * zeroed from offset). (0, 0) removes the file's data in this group. order grows with every
+ * truncation of the inode (a repetition keeps it): one that comes when it, or a later one, is
+ * done does nothing, for what was written since is not its business.
  *
  * OBJ_PUNCH: zero the range inside one object; whole blocks are given back.
  *
@@ -38,8 +40,9 @@ struct wire_obj_req {
     uint32_t offset;
     uint32_t bytes;
     uint32_t flags;
+    uint64_t order; /* OBJ_TRUNCATE; 0: none */
 };
-FORMAT_SIZE(struct wire_obj_req, 40);
+FORMAT_SIZE(struct wire_obj_req, 48);
 
 struct wire_obj_rep {
     struct wire_body body;

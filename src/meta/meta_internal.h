@@ -48,9 +48,10 @@ struct meta_group {
     struct waitq lock_queues[META_LOCK_QUEUES];
 
     uint64_t txn_number;
-    struct list running; /* struct meta_txn that have participants and are not decided */
-    struct htable parts; /* struct meta_part: our share in others' transactions */
-    struct list settled; /* struct meta_decided whose row is to be removed */
+    uint32_t truncations; /* begun here: the low half of their order */
+    struct list running;  /* struct meta_txn that have participants and are not decided */
+    struct htable parts;  /* struct meta_part: our share in others' transactions */
+    struct list settled;  /* struct meta_decided whose row is to be removed */
     uint32_t settled_count;
 
     struct random random;

@@ -68,9 +68,17 @@ int op_resize(struct meta_op *op, struct meta_txn *txn, struct txn_inode *inode,
         return result;
     if (inode->row.flags & ATTR_INLINE)
         return size == inode->row.size ? 0 : resize_inline(txn, inode, size);
-    if (size < inode->row.size)
-        result = data_truncate_file(service->rpc, service->map, inode->ino, size, inode->row.size,
+    if (size < inode->row.size) {
+        /* In order of execution: the inode is locked, and another primary has a greater epoch. */
+        const struct data_truncation truncation = {
+            .ino = inode->ino,
+            .from_offset = size,
+            .size = inode->row.size,
+            .order = (uint64_t)group_epoch(op->mg->group) << 32 | ++op->mg->truncations,
+        };
+        result = data_truncate_file(service->rpc, service->map, &truncation,
                                     env_now_ns() + META_DATA_PATIENCE_NS);
+    }
     if (result == 0)
         inode->row.size = size;
     return result;

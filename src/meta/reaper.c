@@ -62,8 +62,11 @@ static int delete_data(const struct meta_group *mg, const struct txn_inode *inod
     const struct meta_service *service = mg->service;
     if (!S_ISREG(inode->row.mode) || (inode->row.flags & ATTR_INLINE))
         return 0;
-    return data_truncate_file(service->rpc, service->map, inode->ino, 0,
-                              MAX(inode->row.size, (uint64_t)META_INLINE_MAX),
+    const struct data_truncation truncation = {
+        .ino = inode->ino,
+        .size = MAX(inode->row.size, (uint64_t)META_INLINE_MAX),
+    };
+    return data_truncate_file(service->rpc, service->map, &truncation,
                               env_now_ns() + META_DATA_PATIENCE_NS);
 }
 
