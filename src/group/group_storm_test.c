@@ -68,7 +68,9 @@ static struct world {
     uint64_t acks;
     bool power; /* nodes lose power, too: then a lone primary's word is not enough */
     bool calm;
-    uint32_t strike; /* a primary that is to die in a moment; 0: none */
+    bool deafness;   /* nodes may be deaf */
+    bool strikes;    /* primaries die as they take members in */
+    uint32_t strike; /* one that is to die in a moment; 0: none */
     const char *failed;
     uint64_t failed_detail[3];
 } world;
@@ -225,7 +227,7 @@ int map_client_change_group(struct map_client *client, uint32_t id, uint32_t epo
         group->epoch++;
         map_changed();
         result = 0;
-        if (op == GROUP_CHANGE_IN_SYNC && below(4) == 0)
+        if (world.strikes && op == GROUP_CHANGE_IN_SYNC && below(4) == 0)
             world.strike = group->primary; /* before or after it learns that it was heard */
     }
     if (mute)
@@ -685,6 +687,8 @@ static void world_start(uint64_t seed)
     world = (struct world){.sim = sim_new(seed)};
     random_init(&world.random, seed * 31 + 5);
     world.power = seed % 2 == 0;
+    world.deafness = seed % 4 >= 2;
+    world.strikes = seed % 3 == 0;
     for (uint32_t i = 0; i < GROUPS; i++) {
         struct map_group *group = &world.groups[i];
         *group = (struct map_group){.id = i + 1,
@@ -788,10 +792,10 @@ static void disturb(struct host *host)
     } else if (dice < 52) {
         if (down_count() == 0)
             set_write_errors(host, 300000); /* until the process has noticed and ended */
-    } else if (dice < 55) {
-        host->deaf = down_count() == 0;
-    } else if (dice < 60) {
+    } else if (dice < 57) {
         move_primary(&world.groups[below(GROUPS)]);
+    } else if (world.deafness && dice < 61) {
+        host->deaf = down_count() == 0;
     }
 }
 

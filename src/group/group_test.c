@@ -13,6 +13,7 @@
 #include "base/crc32c.h"
 #include "base/mem.h"
 #include "env/sim.h"
+#include "format/wire_group.h"
 #include "group/group.h"
 
 enum { NODES = 3, GROUP = 1, TABLE = 0x10, DISK_BYTES = 1 << 30 };
@@ -496,9 +497,62 @@ static void all_die_and_nothing_flushed_is_lost(void **state)
     sim_free(world.sim);
 }
 
+/* ---- messages of another epoch ----------------------------------------------------------------
+ */
+
+struct stray {
+    uint32_t from;
+    uint32_t epoch;
+    int status;
+    bool done;
+};
+
+/* An empty PREPARE from node to node 2. */
+static void stray_fiber(void *arg)
+{
+    struct stray *stray = arg;
+    struct net_addr addr;
+    map_node_addr(&view_now()->nodes[1], &addr);
+    const struct wire_prepare_req body = {0};
+    struct rpc_call call = {.type = RPC_PREPARE,
+                            .group = GROUP,
+                            .epoch = stray->epoch,
+                            .body = &body,
+                            .deadline_ns = env_now_ns() + NS_PER_S};
+    stray->status = rpc_call(world.hosts[stray->from - 1].rpc, &addr, &call);
+    rpc_call_fini(&call);
+    stray->done = true;
+}
+
+static bool answered(void *context)
+{
+    return ((struct stray *)context)->done;
+}
+
+static int status_of_epoch(uint32_t epoch)
+{
+    struct stray stray = {.from = 1, .epoch = epoch};
+    reactor_spawn(sim_node_reactor(world.hosts[0].sim_node), "stray", stray_fiber, &stray);
+    assert_true(sim_run_until(world.sim, answered, &stray, sim_now_ns(world.sim) + 2 * NS_PER_S));
+    return stray.status;
+}
+
+/* I1: what a primary of yesterday, or one that we have not heard of, sends is refused. */
+static void other_epochs_are_refused(void **state)
+{
+    (void)state;
+    world_start(5);
+    write_some(0, 10);
+    assert_int_equal(status_of_epoch(world.group.epoch), 0);
+    assert_int_equal(status_of_epoch(world.group.epoch - 1), -ERR_WRONG_EPOCH);
+    assert_int_equal(status_of_epoch(world.group.epoch + 1), -ERR_WRONG_EPOCH);
+    sim_free(world.sim);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(other_epochs_are_refused),
         cmocka_unit_test(members_are_equal),
         cmocka_unit_test(backup_returns_by_log),
         cmocka_unit_test(primary_dies_and_returns),

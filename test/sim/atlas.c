@@ -14,7 +14,8 @@
  *      dropped in its favour, and be the last to hold something. To kill it then would be a second
  *      fault.
  *  A3. A *blackout* takes all nodes at once, after which only what was fsynced must be there: it
- *      has seeds of its own, whose loads expect it. It comes when all copies are in sync.
+ *      has seeds of its own, whose loads expect it. It comes when all copies are in sync, so one
+ *      node may stay away behind it.
  *  A4. A node lost for good counts as a victim; nodes that join or are drained do not, and are
  *      damaged meanwhile like others.
  *  A5. What a disk that lies holds is void. So is the vote of a member of the map group on it,
@@ -37,6 +38,7 @@ enum { VICTIMS_MAX = 2, DAMAGE_MAX = 3 };
 #define GAP_MAX_NS     (800 * NS_PER_MS)
 #define TURN_MAX_NS    (2 * NS_PER_MS)
 #define STAGGER_MAX_NS (300 * NS_PER_MS)
+#define LATE_NS        (8 * NS_PER_S) /* the map waits 5 s for the last members of a group */
 
 struct damage {
     enum fault_kind kind;
@@ -170,7 +172,8 @@ static void disk_lies(struct world *world, uint32_t node)
         sim_disk_rot(world->cluster.sim, path);
 }
 
-/* All at once; some hosts lose power, others only the process. */
+/* All at once, by loss of power or only of the processes. One may be so late to come back that the
+ * others go on without it: fsync is a promise of every copy. */
 static void blackout(struct world *world)
 {
     bool power = world_below(world, 2);
@@ -184,11 +187,17 @@ static void blackout(struct world *world)
             cluster_crash(&world->cluster, i);
     }
     fiber_sleep(world_between(world, 0, HOLD_MAX_NS));
-    for (uint32_t i = 0; i < world->cluster.node_count; i++) {
-        if (world->cluster.members[i].removed)
+    uint32_t count = world->cluster.node_count;
+    uint32_t late = world_below(world, 2) ? (uint32_t)world_below(world, count) : count;
+    for (uint32_t i = 0; i < count; i++) {
+        if (world->cluster.members[i].removed || i == late)
             continue;
         cluster_restart(&world->cluster, i);
         fiber_sleep(world_between(world, 0, STAGGER_MAX_NS));
+    }
+    if (late < count && !world->cluster.members[late].removed) {
+        fiber_sleep(LATE_NS);
+        cluster_restart(&world->cluster, late);
     }
 }
 
