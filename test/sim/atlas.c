@@ -23,7 +23,8 @@
  *      come back, and which are removed afterwards.
  *  A6. The leader of the map group declares dead whom it does not hear. Cut off from several
  *      others, but not from most of its group, it would take several healthy nodes out at once.
- *      So such a cut lasts only a moment (SWIZZLE), or takes at most C - 1 paths (CUT_SOME).
+ *      So such a cut lasts only a moment (SWIZZLE), or takes one path (CUT_SOME): with the other
+ *      victim of the episode that is no more than C - 1.
  *  A7. Damage without loss (slow messages, slow disks, clients that die) may come any time.
  *
  * The map group has three voters, so two victims may stop it; it goes on when one is back. */
@@ -60,7 +61,7 @@ static void cut_some(struct world *world, uint32_t node, bool on)
 {
     uint32_t hosts = world->cluster.node_count;
     uint32_t first = world_below(world, hosts);
-    uint32_t most = on ? world->scenario.copies - 1 : hosts;
+    uint32_t most = on ? 1 : hosts;
     for (uint32_t i = 0; i < hosts && most > 0; i++) {
         uint32_t other = (first + i) % hosts;
         if (other == node)
