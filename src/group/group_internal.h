@@ -13,7 +13,7 @@ enum {
     GROUP_WINDOW_BYTES_MAX = 64 << 20, /* of their data */
     GROUP_PREPARES_IN_FLIGHT_MAX = 16, /* messages to one member of one group */
     GROUP_PREPARE_TAIL_MAX = 96 << 10,
-    GROUP_LOG_BYTES_MIN = 64 << 10, /* kept for catch-up in any case */
+    GROUP_LOG_BYTES_MIN = 256 << 10, /* kept for catch-up in any case */
     GROUP_INSTALL_TAIL_MAX = 64 << 10,
     GROUP_INSTALL_DATA_MAX = 1 << 20,
     GROUP_OVERLAY_LEVELS = 10,

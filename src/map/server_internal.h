@@ -3,7 +3,6 @@
 #define CFS_MAP_SERVER_INTERNAL_H
 
 #include "format/wire_map.h"
-#include "map/map_delta.h"
 #include "map/map_internal.h"
 #include "raft/raft.h"
 #include "store/store.h"
@@ -84,13 +83,10 @@ struct map_server {
     uint64_t history_from_version;  /* formers is complete from here on */
     struct former_primary *formers; /* by group index */
     struct buf *view_buf;           /* bytes of view, made on demand */
-    struct map_history history;     /* of view */
     struct waitq changed;           /* view, role */
     struct list proposals;
     struct list reads;
-    uint64_t read_id;    /* of the newest confirmation asked for, */
-    uint64_t read_round; /* the round of heartbeats before which it was, */
-    bool read_open;      /* and whether more may share it */
+    uint64_t read_id;
 
     /* leadership */
     uint64_t leader_term; /* 0: not leading */

@@ -76,8 +76,7 @@ struct sim {
     uint32_t event_room;
     struct sim_node *nodes[SIM_NODES_MAX];
     uint32_t node_count;
-    /* Bit b of cut[a]: b does not hear a. */
-    uint64_t cut[SIM_NODES_MAX][SIM_NODES_MAX / 64];
+    uint64_t cut[SIM_NODES_MAX]; /* bit b of cut[a]: b does not hear a */
     struct sim_net_config net;
     struct list links; /* struct sim_link */
     struct list disks;
