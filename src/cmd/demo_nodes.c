@@ -211,8 +211,12 @@ int demo_nodes_start(const struct demo *demo, const struct demo_node *only, uint
         if (!process_ready_wait(&ready[i], READY_TIMEOUT_MS, text, sizeof text))
             exit_code =
                 not_started(demo, &demo->nodes[i], "it ended, or did not get ready in time");
-        else if (strcmp(text, "ok") != 0)
+        else if (strcmp(text, "ok") != 0) {
+            struct process process; /* it says why before it ends; its pid would pass as running */
+            demo_node_process(demo, demo->nodes[i].id, &process);
+            (void)process_wait_gone(&process, STOP_TIMEOUT_MS);
             exit_code = not_started(demo, &demo->nodes[i], text);
+        }
     }
     if (ret_started)
         *ret_started = started;

@@ -139,6 +139,7 @@ def try_disks(demo):
     check(started.returncode != 0, "the disk of another node is refused")
     os.rename(own, demo.disk(2))
     demo.start(2)
+    demo.wait_ok(30)
 
 
 def test():
