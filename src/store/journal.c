@@ -389,7 +389,9 @@ static void pump(struct store *store)
 
 static void hook_fired(struct turn_hook *hook)
 {
-    pump(container_of(hook, struct store, journal.hook));
+    struct store *store = container_of(hook, struct store, journal.hook);
+    pump(store);
+    journal_wake(store); /* who asked for what was there already */
 }
 
 static void lazy_fired(struct timer *timer)

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/* Goal: whoever waits for the journal is told, also of what had been reached before it asked.
+ * Method: waiters for records that are on their way, written, and durable, in a store where nothing
+ * else happens: no later write may be what wakes them. */
+#include "store/store_test_util.h"
+
+struct told {
+    struct store_waiter waiter;
+    uint32_t times;
+    int result;
+};
+
+static void tell(struct store_waiter *waiter, int result)
+{
+    struct told *told = container_of(waiter, struct told, waiter);
+    told->times++;
+    told->result = result;
+}
+
+static uint64_t put_row(struct world *world, uint32_t number)
+{
+    const uint32_t key[2] = {1, number};
+    struct store_batch batch;
+    store_batch_init(&batch);
+    store_batch_put(&batch, slice_of(key, sizeof key), slice_of("row", 3));
+    uint64_t lsn = store_commit(world->store, &batch);
+    store_batch_fini(&batch);
+    return lsn;
+}
+
+static void ask(struct world *world, struct told *told, uint64_t lsn)
+{
+    *told = (struct told){.waiter.fn = tell};
+    store_notify_written(world->store, &told->waiter, lsn);
+    CHECK(world, told->times == 0); /* never from inside the call */
+}
+
+static void waiters(void *arg)
+{
+    struct world *world = arg;
+    struct told first, second, again, durable;
+    world_format(world);
+    world_open(world);
+    CHECK(world, world->open_result == 0);
+    uint64_t one = put_row(world, 1), two = put_row(world, 2);
+    ask(world, &second, two); /* the later one first: they are told in the log's order */
+    ask(world, &first, one);
+    CHECK(world, store_wait_written(world->store, two) == 0);
+    CHECK(world, first.times == 1 && first.result == 0);
+    CHECK(world, second.times == 1 && second.result == 0);
+
+    uint64_t writes = world->store->health.journal_bytes;
+    ask(world, &again, one);
+    fiber_sleep(NS_PER_MS);
+    CHECK(world, again.times == 1 && again.result == 0);
+    CHECK(world, store_wait_durable(world->store, two) == 0);
+    ask(world, &durable, two);
+    fiber_sleep(NS_PER_MS);
+    CHECK(world, durable.times == 1 && durable.result == 0);
+    CHECK(world, world->store->health.journal_bytes == writes);
+}
+
+static void test_waiters(void **state)
+{
+    struct world world;
+    world_init(&world, 1, 64);
+    world_run(&world, waiters, &world);
+    world_fini(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_waiters)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
