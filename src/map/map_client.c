@@ -67,6 +67,22 @@ static void leader_set(struct map_client *client, uint32_t node)
         waitq_wake_all(&client->leader_news);
 }
 
+/* A process that has died of silence breaks no connection: whoever waits for it is told here. */
+static void cut_dead(struct map_client *client, const struct map_view *before,
+                     const struct map_view *view)
+{
+    for (uint32_t i = 0; before && i < before->header->node_count; i++) {
+        const struct map_node *was = &before->nodes[i];
+        const struct map_node *is = map_view_node(view, was->id);
+        if (was->state != MAP_NODE_UP ||
+            (is && is->state == MAP_NODE_UP && is->incarnation == was->incarnation))
+            continue;
+        struct net_addr addr;
+        map_node_addr(was, &addr);
+        rpc_cut(client->rpc, &addr);
+    }
+}
+
 static void view_take(struct map_client *client, struct map_view *view)
 {
     if (client->view && view->header->version <= client->view->header->version) {
@@ -75,9 +91,10 @@ static void view_take(struct map_client *client, struct map_view *view)
     }
     struct map_view *before = client->view;
     client->view = view;
-    map_view_put(before);
     rpc_set_map_version(client->rpc, view->header->version);
     waitq_wake_all(&client->newer);
+    cut_dead(client, before, view);
+    map_view_put(before);
 }
 
 /* ---- asking ---------------------------------------------------------------------------------- */

@@ -38,6 +38,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "meta/meta_internal.h"
+#include "meta/participant.h"
 
 struct meta_service *meta_service_new(void)
 {
@@ -55,6 +56,18 @@ void meta_service_start(struct meta_service *service, struct rpc *rpc, struct gr
     service->map = map;
     meta_register_verbs(service);
     meta_register_participant(service);
+}
+
+void meta_map_changed(struct meta_service *service, const struct map_view *view)
+{
+    for (uint32_t i = 0; i < view->header->group_count; i++) {
+        const struct map_group *row = &view->groups[i];
+        struct group *group =
+            row->kind == MAP_GROUP_META ? group_find(service->host, row->id) : NULL;
+        struct meta_group *mg = group ? group_user(group) : NULL;
+        if (mg)
+            participant_map_changed(mg, view);
+    }
 }
 
 /* Records of meta groups are batches; values hold no extents. */

@@ -14,6 +14,8 @@ struct meta_service *meta_service_new(void);
 extern const struct group_content_ops meta_content_ops; /* context: the meta_service */
 void meta_service_start(struct meta_service *service, struct rpc *rpc, struct group_host *host,
                         struct map_client *map);
+/* Feed each new map, after group_host_map_changed. */
+void meta_map_changed(struct meta_service *service, const struct map_view *view);
 /* A session's last connection has closed (rpc_on_session_closed). */
 void meta_session_closed(struct meta_service *service, uint64_t session);
 /* For data_service_set_namer. */

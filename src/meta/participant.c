@@ -23,6 +23,7 @@ struct meta_part {
     struct htable_node node; /* in mg->parts */
     struct meta_group *mg;
     struct wire_txn_id id;
+    struct part_coordinator coordinator; /* zeroes: not known, found in the table */
     enum part_state state;
     uint32_t users; /* fibers that work on it now */
     bool listed;    /* in mg->parts; else it goes with its last user */
@@ -103,9 +104,9 @@ static void part_overdue(struct timer *timer)
 {
     struct meta_part *part = container_of(timer, struct meta_part, timer);
     if (part->state == PART_LOCKED) {
+        part_use(part);
         part_unlist(part);
-        if (part->users == 0)
-            part_free(part);
+        part_unuse(part);
         return;
     }
     if (part->asking)
@@ -184,15 +185,18 @@ static int lock_keys(struct meta_group *mg, struct meta_part *part, struct slice
 }
 
 int participant_lock(struct meta_group *mg, const struct wire_txn_id *txn, struct slice keys,
-                     const struct wire_txn_lock_req *req, struct peer_bytes *values)
+                     const struct wire_txn_lock_req *req, struct part_coordinator from,
+                     struct peer_bytes *values)
 {
     if (txn->number == 0)
         return lock_keys(mg, NULL, keys, req, values);
     struct meta_part *part = part_find(mg, txn);
     if (part && part->state != PART_LOCKED)
         return -ERR_TXN_ABORTED; /* a message from the past */
-    if (!part)
+    if (!part) {
         part = part_new(mg, txn);
+        part->coordinator = from;
+    }
     part_use(part);
     timer_arm(&part->timer, env_now_ns() + META_PART_LOCK_TTL_NS);
     int result = lock_keys(mg, part, keys, req, values);
@@ -377,6 +381,26 @@ int participant_resume(struct meta_group *mg, const struct wire_txn_id *txn, str
     return 0;
 }
 
+/* Is who coordinates the share still the primary, and the same process? */
+static bool coordinator_leads(const struct meta_part *part, const struct map_view *view)
+{
+    const struct map_group *group = map_view_group(view, part->id.group);
+    const struct map_node *node = group ? map_view_node(view, group->primary) : NULL;
+    return node && node->id == part->coordinator.node &&
+           node->incarnation == part->coordinator.incarnation;
+}
+
+/* The timers do the work: a share may end here, and the table is being walked. */
+void participant_map_changed(struct meta_group *mg, const struct map_view *view)
+{
+    struct htable_node *node;
+    for (node = htable_walk(&mg->parts, NULL); node; node = htable_walk(&mg->parts, node)) {
+        struct meta_part *part = container_of(node, struct meta_part, node);
+        if (!coordinator_leads(part, view))
+            timer_arm(&part->timer, env_now_ns());
+    }
+}
+
 void participant_stop(struct meta_group *mg)
 {
     struct htable_node *node;
@@ -413,7 +437,8 @@ static void serve_lock(void *context, struct rpc_request *request)
     struct meta_group *mg;
     int result = addressed(context, request, true, &mg);
     if (result == 0) {
-        result = participant_lock(mg, &req->txn, request->tail, req, &values);
+        struct part_coordinator from = {request->peer_node, request->peer_incarnation};
+        result = participant_lock(mg, &req->txn, request->tail, req, from, &values);
         meta_group_put(mg);
     }
     if (result == 0 && values.bytes > WIRE_BODY_MAX - sizeof reply)

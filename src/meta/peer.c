@@ -130,7 +130,9 @@ static int as_abort(int result)
 static int local_lock(struct meta_group *mg, struct peer_call *call)
 {
     const struct wire_txn_lock_req *req = call->body;
-    return participant_lock(mg, &req->txn, call->tail, req, &call->bytes);
+    const struct rpc_identity *self = rpc_identity(mg->service->rpc);
+    struct part_coordinator from = {self->node, self->incarnation};
+    return participant_lock(mg, &req->txn, call->tail, req, from, &call->bytes);
 }
 
 int peer_lock_get(struct meta_service *service, const struct wire_txn_id *txn, struct slice key,

@@ -16,7 +16,9 @@
  *
  * State of a participant's share:
  *     (none) --lock--> LOCKED --prepare--> PREPARED --finish--> (none)
- *                        | 6 s, finish(abort)   | 1 s: asks the coordinator's group (TXN_STATUS)
+ *                        | finish(abort)        | 1 s: asks the coordinator's group (TXN_STATUS)
+ *                        | 6 s                  |
+ *                        | by the map another process coordinates now: at once
  *                        v                      v
  *                      (none)            finish, as it was decided; unknown: abort
  *

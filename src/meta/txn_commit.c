@@ -100,7 +100,9 @@ static void finish_fiber(void *arg)
     struct meta_group *mg = decided->mg;
     uint64_t backoff_ms = 10;
     bool durable = !decided->commit;
-    while (!mg->dead) {
+    /* A decision is the next primary's to tell, an abort is ours: nobody else knows of the locks.
+     */
+    while (!mg->dead || !decided->commit) {
         int result = 0;
         if (!durable) { /* T5 */
             result = meta_wait(mg, decided->seq);

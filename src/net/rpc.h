@@ -72,6 +72,10 @@ struct rpc_async {
     uint32_t head_bytes;
 };
 void rpc_send(struct rpc *rpc, const struct net_addr *to, struct rpc_async *async);
+/* The process at that address is known to be dead: nobody shall wait for it longer than that is
+ * known. Unanswered calls end with -ERR_CONN_LOST before this returns, the connection closes; the
+ * next call makes a new one. */
+void rpc_cut(struct rpc *rpc, const struct net_addr *addr);
 
 /* ---- serving ----------------------------------------------------------------------------- */
 

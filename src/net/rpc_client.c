@@ -17,20 +17,32 @@
 
 enum { HELLO_REQUEST_ID = 0 };
 
-static struct rpc_peer *peer_find_or_new(struct rpc *rpc, const struct net_addr *addr)
+static uint64_t addr_hash(const struct net_addr *addr)
 {
-    uint64_t hash = hash_bytes(addr, sizeof *addr, 0);
+    return hash_bytes(addr, sizeof *addr, 0);
+}
+
+static struct rpc_peer *peer_find(struct rpc *rpc, const struct net_addr *addr)
+{
     struct htable_node *node;
-    for (node = htable_first(&rpc->peers, hash); node; node = htable_next(node)) {
+    for (node = htable_first(&rpc->peers, addr_hash(addr)); node; node = htable_next(node)) {
         struct rpc_peer *peer = container_of(node, struct rpc_peer, node);
         if (memcmp(&peer->addr, addr, sizeof *addr) == 0)
             return peer;
     }
-    struct rpc_peer *peer = mem_zalloc(sizeof *peer);
+    return NULL;
+}
+
+static struct rpc_peer *peer_find_or_new(struct rpc *rpc, const struct net_addr *addr)
+{
+    struct rpc_peer *peer = peer_find(rpc, addr);
+    if (peer)
+        return peer;
+    peer = mem_zalloc(sizeof *peer);
     peer->rpc = rpc;
     peer->addr = *addr;
     list_init(&peer->calls);
-    htable_insert(&rpc->peers, &peer->node, hash);
+    htable_insert(&rpc->peers, &peer->node, addr_hash(addr));
     return peer;
 }
 
@@ -205,6 +217,18 @@ void rpc_send(struct rpc *rpc, const struct net_addr *to, struct rpc_async *asyn
         peer->connecting = true;
         fiber_spawn("rpc-connect", connect_fiber, peer);
     }
+}
+
+void rpc_cut(struct rpc *rpc, const struct net_addr *addr)
+{
+    struct rpc_peer *peer = peer_find(rpc, addr);
+    if (!peer)
+        return;
+    struct conn *conn = peer->conn;
+    peer->conn = NULL;
+    if (conn)
+        conn_close(conn);
+    calls_fail(peer, -ERR_CONN_LOST);
 }
 
 struct waiting_call {

@@ -172,6 +172,7 @@ static void map_changed(void *context, struct map_view *view)
     struct node *node = context;
     rpc_set_map_version(node->rpc, view->header->version);
     group_host_map_changed(node->host, view);
+    meta_map_changed(node->meta, view);
     const struct map_node *self = map_view_node(view, node->config.node);
     if (self)
         map_group_changed(node, self);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Goal: a change that concerns two groups happens once and as a whole, whichever node dies at
- * whichever moment of it. Method: verbs between directories of different groups, one at a time;
- * for each, one node is killed after so many microseconds, swept over the whole length of the
- * transaction; the verb has to succeed, the names have to be what it makes of them, and in the
- * end all rows are compared. */
+/* Goal: a change that concerns two groups happens once and as a whole, and soon, whichever node
+ * dies or falls silent at whichever moment of it. Method: verbs between directories of different
+ * groups, one at a time; for each, one node is killed or stopped after so many microseconds, swept
+ * over the whole length of the transaction; the verb has to succeed before its client would notice
+ * more than a stall, the names have to be what it makes of them, and in the end all rows are
+ * compared. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -13,6 +14,10 @@
 #include "cluster_fsck.h"
 
 enum { DIRS = 4, SWEEP_US = 2600 };
+/* A dead process is known by its connections, a silent one by its lease (1.5 s, and an election if
+ * it led the map). */
+#define DEAD_STALL_MAX_NS   (1500 * NS_PER_MS)
+#define SILENT_STALL_MAX_NS (4000 * NS_PER_MS)
 
 enum verb {
     VERB_RENAME_FILE,
@@ -38,6 +43,7 @@ struct run {
     uint32_t dir_at;
     enum verb verb;
     uint32_t wrong;
+    uint64_t longest_ns; /* from the disturbance to the verb's end */
     bool done;
 };
 
@@ -164,22 +170,34 @@ static bool finish(struct run *run, fiber_fn fn, uint64_t limit_ns)
     return sim_run_until(sim, is_done, run, sim_now_ns(sim) + limit_ns);
 }
 
-/* One verb, one death. */
-static bool step(struct run *run, uint32_t victim, uint64_t after_ns)
+/* One verb, one death, sudden or of one that had been silent. */
+static bool step(struct run *run, uint32_t victim, uint64_t after_ns, bool silent)
 {
     struct sim *sim = run->cluster.sim;
     run->done = false;
     reactor_spawn(sim_node_reactor(run->host), "verb", verb_fiber, run);
     sim_run_for(sim, after_ns);
-    cluster_crash(&run->cluster, victim);
+    if (silent)
+        sim_pause(run->cluster.members[victim].sim_node, true);
+    else
+        cluster_crash(&run->cluster, victim);
+    uint64_t begin_ns = sim_now_ns(sim);
     bool done = finish(run, NULL, 60 * NS_PER_S);
-    if (!done)
-        printf("%s: not finished\n", verb_names[run->verb]);
+    uint64_t stall_ns = sim_now_ns(sim) - begin_ns;
+    run->longest_ns = MAX(run->longest_ns, stall_ns);
+    if (stall_ns > (silent ? SILENT_STALL_MAX_NS : DEAD_STALL_MAX_NS)) {
+        printf("%s: %s node%u after %llu us: stalled for %.2f s\n", verb_names[run->verb],
+               silent ? "silent" : "dead", victim + 1, (unsigned long long)(after_ns / NS_PER_US),
+               (double)stall_ns / 1e9);
+        run->wrong++;
+    }
+    if (silent)
+        cluster_crash(&run->cluster, victim);
     cluster_restart(&run->cluster, victim);
     return done && finish(run, sync_fiber, 60 * NS_PER_S) && run->wrong == 0;
 }
 
-static bool sweep(uint64_t seed, uint64_t step_ns)
+static bool sweep(uint64_t seed, uint64_t step_ns, bool silent)
 {
     struct run *run = calloc(1, sizeof *run);
     struct fsck_counts found = {0};
@@ -189,16 +207,17 @@ static bool sweep(uint64_t seed, uint64_t step_ns)
     uint32_t steps = 0;
     for (uint64_t after_ns = 0; passed && after_ns < SWEEP_US * NS_PER_US; after_ns += step_ns) {
         for (run->verb = 0; passed && run->verb < VERBS; run->verb++, steps++)
-            passed = step(run, steps % run->cluster.node_count, after_ns);
+            passed = step(run, steps % run->cluster.node_count, after_ns, silent);
         steps++; /* the next round has other victims */
     }
     sim_run_for(run->cluster.sim, 45 * NS_PER_S);
     uint32_t complaints = passed ? cluster_fsck(&run->cluster, true, &found) : 0;
     passed = passed && complaints == 0 && found.orphans == 0;
-    printf("%s seed %llu steps %u inodes %llu orphans %llu, virtual %.1f s\n",
-           passed ? "ok" : "FAILED", (unsigned long long)seed, steps,
-           (unsigned long long)found.inodes, (unsigned long long)found.orphans,
-           (double)sim_now_ns(run->cluster.sim) / 1e9);
+    printf("%s seed %llu %s steps %u longest stall %.2f s inodes %llu orphans %llu, "
+           "virtual %.1f s\n",
+           passed ? "ok" : "FAILED", (unsigned long long)seed, silent ? "silent" : "dead", steps,
+           (double)run->longest_ns / 1e9, (unsigned long long)found.inodes,
+           (unsigned long long)found.orphans, (double)sim_now_ns(run->cluster.sim) / 1e9);
     cluster_free(&run->cluster);
     free(run);
     return passed;
@@ -209,8 +228,9 @@ int main(int argc, char **argv)
     bool passed = true;
     log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
     for (int i = 1; i < argc; i++)
-        passed &= sweep(strtoull(argv[i], NULL, 10), 37 * NS_PER_US);
+        for (int silent = 0; silent <= 1; silent++)
+            passed &= sweep(strtoull(argv[i], NULL, 10), 37 * NS_PER_US, silent);
     if (argc == 1)
-        passed = sweep(1, 97 * NS_PER_US) && sweep(2, 103 * NS_PER_US);
+        passed = sweep(1, 97 * NS_PER_US, false) && sweep(2, 103 * NS_PER_US, true);
     return passed ? 0 : 1;
 }
