@@ -100,8 +100,7 @@ static void finish_fiber(void *arg)
     struct meta_group *mg = decided->mg;
     uint64_t backoff_ms = 10;
     bool durable = !decided->commit;
-    /* A decision is the next primary's to tell, an abort is ours: nobody else knows of the locks.
-     */
+    /* A decision is the next primary's to tell; an abort is ours, nobody else knows the locks. */
     while (!mg->dead || !decided->commit) {
         int result = 0;
         if (!durable) { /* T5 */
