@@ -5,7 +5,8 @@
 #include "format/rpc.h"
 
 /* First message of a connection. cluster all zero: the caller does not know it yet (a client that
- * asks for the map). The reply says who answers. */
+ * asks for the map). The reply says who answers. What a caller (node, incarnation and session)
+ * sends on a connection is void as soon as its next one to the same place has said HELLO. */
 struct wire_hello_req {
     struct wire_body body;
     struct format_uuid cluster;
@@ -13,8 +14,9 @@ struct wire_hello_req {
     uint32_t level;       /* highest protocol level the caller speaks */
     uint64_t incarnation; /* of the calling process */
     uint64_t session;     /* client session, 0 for a node */
+    uint64_t connection;  /* grows with every connection of the caller; 0: it does not count */
 };
-FORMAT_SIZE(struct wire_hello_req, 48);
+FORMAT_SIZE(struct wire_hello_req, 56);
 
 struct wire_hello_rep {
     struct wire_body body;

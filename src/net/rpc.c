@@ -14,6 +14,9 @@
  * I4. The first message on a connection is HELLO; nothing else is looked at before it.
  * I5. A length from the wire is checked before it is used (env checks the header, rpc_split_body
  *     the fixed part; handlers check the meaning).
+ * I6. Requests of one caller are begun in the order in which it sent them, also over a broken
+ *     connection: when a newer one of it has said HELLO, nothing is taken from an older one. So a
+ *     request that was given up and repeated cannot come late and undo what followed.
  *
  * Limits. RPC_REQUESTS_MAX and RPC_REQUEST_BYTES_MAX bound what is being served; beyond them the
  * answer is -ERR_BUSY at once, so callers back off and memory stays bounded.

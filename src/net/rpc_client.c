@@ -145,6 +145,7 @@ static void send_hello(struct rpc_peer *peer)
         .level = WIRE_VERSION,
         .incarnation = rpc->identity.incarnation,
         .session = rpc->identity.session,
+        .connection = ++rpc->connections,
     };
     struct wire_header header = {.type = RPC_HELLO, .request_id = HELLO_REQUEST_ID};
     uint32_t head_bytes = rpc_encode(rpc, &header, &hello, sizeof hello, NULL, 0);

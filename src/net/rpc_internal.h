@@ -39,6 +39,7 @@ struct rpc_conn {
     uint32_t peer_node;
     uint64_t peer_incarnation;
     uint64_t peer_session;
+    uint64_t number; /* among those of the same peer */
     struct net_addr peer_addr;
 };
 
@@ -46,6 +47,7 @@ struct rpc {
     struct rpc_identity identity;
     uint64_t map_version;
     uint64_t next_request_id;
+    uint64_t connections; /* made to others so far */
     struct rpc_handler handlers[RPC_TYPE_MAX + 1];
     struct htable peers;
     struct htable calls;

@@ -83,6 +83,39 @@ static void serve_fiber(void *arg)
     handler->fn(handler->service, request);
 }
 
+static void conn_drop(struct rpc_conn *rconn)
+{
+    struct conn *conn = rconn->conn;
+    assert(conn);
+    rconn->conn = NULL;
+    conn_close(conn);
+    list_remove(&rconn->link);
+    conn_put(rconn);
+}
+
+static bool same_caller(const struct rpc_conn *a, const struct rpc_conn *b)
+{
+    return a->number && b->number && a->peer_node == b->peer_node &&
+           a->peer_incarnation == b->peer_incarnation && a->peer_session == b->peer_session;
+}
+
+/* I6. False: this one is the past. */
+static bool supersede(struct rpc *rpc, const struct rpc_conn *rconn)
+{
+    struct rpc_conn *other, *after;
+    bool newest = true;
+    list_for_each_safe (other, after, &rpc->conns, link) {
+        if (other == rconn || !same_caller(other, rconn))
+            continue;
+        if (other->number < rconn->number)
+            conn_drop(other);
+        else
+            newest = false;
+    }
+    return newest;
+}
+
+/* 0; -ERR_CORRUPT_WIRE; -ERR_CONN_LOST: its caller has made another connection since. */
 static int greet(struct rpc *rpc, struct rpc_conn *rconn, const struct msg *msg)
 {
     struct wire_hello_req hello;
@@ -97,6 +130,9 @@ static int greet(struct rpc *rpc, struct rpc_conn *rconn, const struct msg *msg)
     rconn->peer_node = hello.node;
     rconn->peer_incarnation = hello.incarnation;
     rconn->peer_session = hello.session;
+    rconn->number = hello.node || hello.session ? hello.connection : 0;
+    if (!supersede(rpc, rconn))
+        return -ERR_CONN_LOST;
     if (memcmp(&hello.cluster, &unknown, sizeof unknown) != 0 &&
         memcmp(ours, &unknown, sizeof unknown) != 0 &&
         memcmp(&hello.cluster, ours, sizeof *ours) != 0)
@@ -132,6 +168,15 @@ static void refuse(struct rpc *rpc, struct rpc_conn *rconn, struct msg *msg, int
     msg_free(msg);
 }
 
+static void note_refused(struct rpc_conn *rconn, int error)
+{
+    char text[NET_ADDR_TEXT_MAX];
+    net_addr_print(&rconn->peer_addr, text);
+    log_warn("rpc-refused", "peer=%s why=\"%s\" effect=\"connection closed\"", text,
+             error_text(error));
+    rconn->rpc->stats.refused++;
+}
+
 static void server_message(struct conn *conn, void *context, struct msg *msg)
 {
     struct rpc_conn *rconn = context;
@@ -140,17 +185,10 @@ static void server_message(struct conn *conn, void *context, struct msg *msg)
     if (!rconn->greeted || msg->header->type == RPC_HELLO) {
         result = greet(rpc, rconn, msg);
         msg_free(msg);
-        if (result < 0) {
-            char text[NET_ADDR_TEXT_MAX];
-            net_addr_print(&rconn->peer_addr, text);
-            log_warn("rpc-refused", "peer=%s why=\"%s\" effect=\"connection closed\"", text,
-                     error_text(result));
-            rpc->stats.refused++;
-            rconn->conn = NULL;
-            conn_close(conn);
-            list_remove(&rconn->link);
-            conn_put(rconn);
-        }
+        if (result == -ERR_CORRUPT_WIRE)
+            note_refused(rconn, result);
+        if (result < 0)
+            conn_drop(rconn);
         return;
     }
     result = admit(rpc, rconn, msg);
@@ -204,13 +242,8 @@ static void server_closed(struct conn *conn, void *context, int error)
     assert(rconn->conn == conn);
     rconn->conn = NULL;
     list_remove(&rconn->link);
-    if (error == -ERR_CORRUPT_WIRE || error == -ERR_WRONG_VERSION) {
-        char text[NET_ADDR_TEXT_MAX];
-        net_addr_print(&rconn->peer_addr, text);
-        log_warn("rpc-refused", "peer=%s why=\"%s\" effect=\"connection closed\"", text,
-                 error_text(error));
-        rpc->stats.refused++;
-    }
+    if (error == -ERR_CORRUPT_WIRE || error == -ERR_WRONG_VERSION)
+        note_refused(rconn, error);
     if (rpc->peer_lost && rconn->peer_node)
         rpc->peer_lost(rpc->peer_lost_context, &rconn->peer_addr, rconn->peer_node, -ERR_CONN_LOST);
     if (rpc->session_closed && rconn->peer_session && !session_connected(rpc, rconn->peer_session))
