@@ -64,7 +64,20 @@ bool map_server_is_leader(const struct map_server *server)
     return server_leads(server);
 }
 
-bool server_addr(const struct map_server *server, uint32_t node, struct net_addr *ret_addr)
+/* Members of the map group count from the moment they are in the log, and it may be up to this one
+ * to have it committed: after all have restarted, nobody else tells where the others are. */
+static const struct map_node *node_by_log(struct map_server *server, uint32_t node)
+{
+    uint64_t last = raft_last_index(server->raft);
+    if (server->outlook_index != last) {
+        map_view_put(server->outlook);
+        server->outlook = server_outlook(server);
+        server->outlook_index = last;
+    }
+    return server->outlook ? map_view_node(server->outlook, node) : NULL;
+}
+
+bool server_addr(struct map_server *server, uint32_t node, struct net_addr *ret_addr)
 {
     const struct map_node *found = server->view ? map_view_node(server->view, node) : NULL;
     const struct map_view *followed = server->client ? map_client_view(server->client) : NULL;
@@ -74,6 +87,8 @@ bool server_addr(const struct map_server *server, uint32_t node, struct net_addr
         if (server->nodes[i].id == node)
             found = &server->nodes[i];
     }
+    if (!found)
+        found = node_by_log(server, node);
     if (found)
         map_node_addr(found, ret_addr);
     return found != NULL;

@@ -79,6 +79,8 @@ struct map_server {
 
     /* state machine */
     struct map_view *view;
+    struct map_view *outlook; /* with all of the log up to outlook_index; for addresses only */
+    uint64_t outlook_index;
     uint64_t applied;
     uint64_t history_from_version;  /* formers is complete from here on */
     struct former_primary *formers; /* by group index */
@@ -115,8 +117,11 @@ may_yield must_check int server_propose(struct map_server *server, struct slice 
 /* Wait until a majority has confirmed, by messages sent after this call, that we lead. 0,
  * -ERR_NOT_LEADER, -ERR_BUSY. */
 may_yield must_check int server_confirm(struct map_server *server, bool urgent);
-/* Address by map, else by the initial nodes. False: unknown. */
-bool server_addr(const struct map_server *server, uint32_t node, struct net_addr *ret_addr);
+/* Address by map, by the log, or by the initial nodes. False: unknown. */
+bool server_addr(struct map_server *server, uint32_t node, struct net_addr *ret_addr);
+
+/* stored.c: the map as it will be if all of the log comes to pass (NULL: none); a reference. */
+struct map_view *server_outlook(const struct map_server *server);
 
 /* server_store.c */
 may_yield must_check int server_load(struct map_server *server);

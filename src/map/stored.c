@@ -8,21 +8,28 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-/* Apply what lies behind the snapshot. */
-static void apply_all(struct map_server *server, struct map_stored *stored)
+struct map_view *server_outlook(const struct map_server *server)
 {
+    struct map_view *view = server->view ? map_view_get(server->view) : NULL;
     for (uint64_t i = server->applied + 1; i <= raft_last_index(server->raft); i++) {
         struct raft_entry entry;
         struct map_view *next = NULL;
         raft_entry(server->raft, i, &entry);
-        stored->term = entry.term;
-        if (entry.type != RAFT_ENTRY_DATA || map_apply(server->view, entry.data, &next) != 0)
+        if (entry.type != RAFT_ENTRY_DATA || map_apply(view, entry.data, &next) != 0)
             continue; /* one that does not apply changes nothing on any member */
-        map_view_put(server->view);
-        server->view = next;
+        map_view_put(view);
+        view = next;
     }
-    stored->index = raft_last_index(server->raft);
-    stored->view = server->view;
+    return view;
+}
+
+static uint64_t last_term(const struct raft *raft)
+{
+    struct raft_entry entry;
+    if (raft_last_index(raft) == raft_snapshot_index(raft))
+        return raft_snapshot_term(raft);
+    raft_entry(raft, raft_last_index(raft), &entry);
+    return entry.term;
 }
 
 int map_stored_load(struct store *store, uint32_t node, struct map_stored *ret_stored)
@@ -43,8 +50,12 @@ int map_stored_load(struct store *store, uint32_t node, struct map_stored *ret_s
     server->raft = raft_new(&options);
     int result = server_load(server);
     if (result == 0) {
-        *ret_stored = (struct map_stored){.term = raft_snapshot_term(server->raft)};
-        apply_all(server, ret_stored);
+        *ret_stored = (struct map_stored){
+            .term = last_term(server->raft),
+            .index = raft_last_index(server->raft),
+            .view = server_outlook(server),
+        };
+        map_view_put(server->view);
     }
     raft_free(server->raft);
     buf_put(server->snapshot);

@@ -253,6 +253,30 @@ static void operator(void *arg)
     run->done = true;
 }
 
+/* Two of the first three are replaced, and at once all die: the map has seen so few changes that no
+ * member has a snapshot, and where the new ones are is only in the log. */
+static void replacer(void *arg)
+{
+    struct run *run = arg;
+    struct map_client *map;
+    struct client *client = cluster_client(&run->cluster, &map);
+    rest(run, map, "formed");
+    make_file(run, client, run->made++);
+    (void)add(run, map);
+    (void)add(run, map);
+    for (uint32_t i = 0; i < 2; i++) {
+        uint32_t index = (uint32_t)((run->seed + i) % 3);
+        crash(run, index);
+        take_out(run, map, index);
+    }
+    run->crash_all_next = true;
+    wait_main(run);
+    rest(run, map, "cold");
+    if (!run->failed)
+        check_file(run, client, 0);
+    run->done = true;
+}
+
 static bool wants_something(void *context)
 {
     struct run *run = context;
@@ -288,22 +312,24 @@ static void do_what_is_wanted(struct run *run)
     run->add_next = false;
 }
 
-static bool run_seed(uint64_t seed)
+static bool run_seed(uint64_t seed, bool replace)
 {
     struct run *run = calloc(1, sizeof *run);
     run->seed = seed;
     cluster_start(&run->cluster, seed, 3, 2);
     run->host = sim_node_new(run->cluster.sim, "10.0.0.100");
-    reactor_spawn(sim_node_reactor(run->host), "worker", worker, run);
-    reactor_spawn(sim_node_reactor(run->host), "operator", operator, run);
+    if (!replace)
+        reactor_spawn(sim_node_reactor(run->host), "worker", worker, run);
+    reactor_spawn(sim_node_reactor(run->host), "operator", replace ? replacer : operator, run);
     uint64_t end_ns = sim_now_ns(run->cluster.sim) + 3600 * NS_PER_S;
     while (!run->done && !run->failed &&
            sim_run_until(run->cluster.sim, wants_something, run, end_ns))
         do_what_is_wanted(run);
     bool passed = run->done && !run->failed;
-    printf("%s grow seed %llu virtual time %.1f s%s%s%s%s%s%s\n", passed ? "ok" : "FAILED",
-           (unsigned long long)seed, (double)sim_now_ns(run->cluster.sim) / 1e9, passed ? "" : ": ",
-           passed ? "" : run->phase, run->failed ? ": " : "", run->failed ? run->failed : "",
+    printf("%s %s seed %llu virtual time %.1f s%s%s%s%s%s%s\n", passed ? "ok" : "FAILED",
+           replace ? "replace" : "grow", (unsigned long long)seed,
+           (double)sim_now_ns(run->cluster.sim) / 1e9, passed ? "" : ": ", passed ? "" : run->phase,
+           run->failed ? ": " : "", run->failed ? run->failed : "",
            run->failed ? " = "
            : run->done ? ""
                        : ": not finished",
@@ -320,10 +346,11 @@ int main(int argc, char **argv)
     log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
     if (argc > 1) {
         for (int i = 1; i < argc; i++)
-            passed &= run_seed(strtoull(argv[i], NULL, 10));
+            passed &= run_seed(strtoull(argv[i], NULL, 10), false) &&
+                      run_seed(strtoull(argv[i], NULL, 10), true);
     } else {
         for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
-            passed &= run_seed(fixed[i]);
+            passed &= run_seed(fixed[i], false) && run_seed(fixed[i], true);
     }
     return passed ? 0 : 1;
 }
