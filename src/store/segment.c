@@ -17,8 +17,9 @@
  *     otherwise would distrust older records that refer to the blocks and read them to verify.
  * S4  live is exact: it counts the blocks of backpointer rows (DATA) or of tree nodes of all trees
  *     in use (NODE). store_check compares.
- * S5  A checkpoint's segment table says for data what was live when it froze. So a segment freed
- *     while it runs must not become a NODE segment before it ends (not_node).
+ * S5  A checkpoint's segment table says for data what was live when it froze. So a data segment
+ *     freed while it runs must not become a NODE segment before it ends (not_node). Others may:
+ * those that a failed attempt gave back, the next one needs.
  *
  * Each purpose leaves free segments to those more urgent (segment_floor), so that the journal,
  * checkpoints, deletes and the cleaner go on when the store is full for users.
@@ -120,9 +121,9 @@ void segment_free(struct store *store, uint32_t index)
     assert(index > 0 && segment->state != SEGMENT_FREE && segment->state != SEGMENT_SUPER);
     assert(segment->live == 0 && segment->pinned == 0 && segment->fresh == 0);
     assert(segment->users == 0 && segment->garbage == 0);
+    segment->not_node = store->checkpoint.running && segment->state == SEGMENT_DATA;
     set_state(store, index, SEGMENT_FREE);
     segment->open = false;
-    segment->not_node = store->checkpoint.running;
     segment->frontier = 0;
     segment->dead_lsn = 0;
     waitq_wake_all(&store->space);

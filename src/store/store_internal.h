@@ -35,7 +35,7 @@ struct segment {
     uint8_t state;
     bool open;     /* being appended to */
     bool dirty;    /* has been written since it was last discarded */
-    bool not_node; /* freed while a checkpoint runs: its snapshot may still count data here */
+    bool not_node; /* of DATA, freed while a checkpoint runs: its snapshot may count data here */
     bool listed;   /* in store.dying */
     bool stuck;    /* the cleaner could not empty it */
     uint16_t zero;

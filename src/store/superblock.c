@@ -108,7 +108,11 @@ static int erase_logs(struct disk *disk, const uint8_t *slots)
     }
     int result = disk_discard(disk, (newest + 1) % 2 * zone, zone);
     if (result == 0)
+        result = disk_flush(disk); /* a device with a cache may forget that it emptied a zone */
+    if (result == 0)
         result = disk_discard(disk, newest % 2 * zone, zone);
+    if (result == 0)
+        result = disk_flush(disk);
     if (result == 0) /* nothing of before may count as partly written */
         result = disk_discard(disk, 2 * zone, disk_info(disk)->size_bytes - 2 * zone);
     return result;

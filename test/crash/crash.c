@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Crash proof by enumeration; README.md has the theory.
  *
- *   for each seed, for each workload:      run_record       workload.c, machine.c
+ *   for each seed, workload, device:       run_record       workload.c, machine.c
  *     for each crash point:                images_next      image.c
  *       for each variant:                  images_compose, images_load
  *         if new: open, compare, check     verify_image     verify.c, owner.c
@@ -25,6 +25,7 @@ enum {
     VARIANTS = 16,
     VARIANTS_NESTED = 4,
     POINTS_MAX = 1500, /* of a recording: a writer that waits for space makes thousands */
+    POINTS_ZONED_MAX = 400,
     POINTS_NESTED_MAX = 250,
     NEST_ONE_IN = 150,
     FAILURES_MAX = 20,
@@ -70,11 +71,15 @@ struct place {
     uint32_t point, variant;
 };
 
+enum device { DEVICE_PLAIN, DEVICE_ZONED, DEVICES };
+static const char *const device_names[DEVICES] = {"plain", "zoned"};
+
 struct driver {
     uint64_t wanted; /* distinct images */
     uint64_t failed;
     uint64_t seed_first;
-    const char *only; /* workload, or NULL */
+    const char *only;        /* workload, or NULL */
+    enum device only_device; /* DEVICES: all */
     const char *replay;
     struct place replay_at[2];
     uint32_t replay_depth;
@@ -89,11 +94,16 @@ struct driver {
 
 static struct driver *dying; /* for the signal handler alone */
 
+static const char *device_name(const struct run *run)
+{
+    return device_names[run->machine->zone_pages ? DEVICE_ZONED : DEVICE_PLAIN];
+}
+
 static void print_place(const struct driver *driver)
 {
     const struct run *run = driver->run[0];
-    printf("workload=%s seed=%llu image=%u.%u", run->workload->name, (unsigned long long)run->seed,
-           driver->at[0].point, driver->at[0].variant);
+    printf("workload=%s device=%s seed=%llu image=%u.%u", run->workload->name, device_name(run),
+           (unsigned long long)run->seed, driver->at[0].point, driver->at[0].variant);
     if (driver->depth == 1)
         printf("/%u.%u", driver->at[1].point, driver->at[1].variant);
 }
@@ -101,8 +111,9 @@ static void print_place(const struct driver *driver)
 static void print_replay(const struct driver *driver)
 {
     const struct run *run = driver->run[0];
-    printf("  replay: ./dev crash --workload %s --seed %llu --image %u.%u", run->workload->name,
-           (unsigned long long)run->seed, driver->at[0].point, driver->at[0].variant);
+    printf("  replay: ./dev crash --workload %s --device %s --seed %llu --image %u.%u",
+           run->workload->name, device_name(run), (unsigned long long)run->seed,
+           driver->at[0].point, driver->at[0].variant);
     if (driver->depth == 1)
         printf("/%u.%u", driver->at[1].point, driver->at[1].variant);
     printf("\n");
@@ -141,11 +152,11 @@ static void explore(struct driver *driver, struct run *run);
 static void nest(struct driver *driver, struct images *images, const struct run *parent,
                  uint32_t ops)
 {
-    uint64_t bytes = images->machine->pages * PAGE_BYTES;
-    struct machine *machine = machine_new(bytes);
+    const struct disk_info *info = &images->machine->disk.info;
+    struct machine *machine = machine_new(info->size_bytes, info->zone_bytes);
     struct run *run = mem_zalloc(sizeof *run);
     (void)images_load(images);
-    memcpy(machine->content, images->machine->content, bytes);
+    memcpy(machine->content, images->machine->content, machine->pages * PAGE_BYTES);
     driver->depth = 1;
     driver->at[1] = (struct place){0, 0};
     driver->run[1] = run;
@@ -205,7 +216,8 @@ static void explore(struct driver *driver, struct run *run)
     uint32_t depth = driver->depth;
     images_init(&images, run->machine, run->base, &run->trace, run->seed);
     run->base = NULL;
-    uint32_t points_max = depth ? POINTS_NESTED_MAX : POINTS_MAX;
+    uint32_t points_max = run->machine->zone_pages ? POINTS_ZONED_MAX : POINTS_MAX;
+    points_max = depth ? MIN(points_max, (uint32_t)POINTS_NESTED_MAX) : points_max;
     for (uint32_t i = 0; i < points_max && !enough(driver) && images_next(&images); i++) {
         uint32_t count = images_variants(&images, depth ? VARIANTS_NESTED : VARIANTS);
         driver->tally->points += depth == 0;
@@ -221,9 +233,11 @@ static void explore(struct driver *driver, struct run *run)
     images_fini(&images);
 }
 
-static void run_workload(struct driver *driver, const struct workload *workload, uint64_t seed)
+static void run_workload(struct driver *driver, const struct workload *workload, uint64_t seed,
+                         enum device device)
 {
-    struct machine *machine = machine_new((uint64_t)workload->segments * CRASH_SEGMENT_BYTES);
+    struct machine *machine = machine_new((uint64_t)workload->segments * CRASH_SEGMENT_BYTES,
+                                          device == DEVICE_ZONED ? CRASH_ZONE_BYTES : 0);
     struct run *run = mem_zalloc(sizeof *run);
     driver->depth = 0;
     driver->at[0] = (struct place){0, 0};
@@ -242,13 +256,18 @@ static void run_workload(struct driver *driver, const struct workload *workload,
 
 static void run_all(struct driver *driver)
 {
-    struct tally *tallies = mem_zalloc(workload_count * sizeof *tallies);
+    uint32_t rows = workload_count * DEVICES;
+    struct tally *tallies = mem_zalloc(rows * sizeof *tallies);
     time_t begin = time(NULL);
     for (uint64_t seed = driver->seed_first; !enough(driver); seed++) {
-        for (uint32_t i = 0; i < workload_count && !enough(driver); i++) {
+        for (uint32_t i = 0; i < rows && !enough(driver); i++) {
+            const struct workload *workload = &workloads[i / DEVICES];
+            enum device device = (enum device)(i % DEVICES);
+            bool wanted = (!driver->only || strcmp(driver->only, workload->name) == 0) &&
+                          (driver->only_device == DEVICES || driver->only_device == device);
             driver->tally = &tallies[i];
-            if (!driver->only || strcmp(driver->only, workloads[i].name) == 0)
-                run_workload(driver, &workloads[i], seed);
+            if (wanted)
+                run_workload(driver, workload, seed, device);
         }
         if (!driver->replay)
             printf("seed %llu: %llu images, %llu failed, %lld s\n", (unsigned long long)seed,
@@ -258,12 +277,13 @@ static void run_all(struct driver *driver)
         if (driver->replay)
             break;
     }
-    printf("%-10s %10s %8s %10s %20s\n", "workload", "recordings", "points", "images",
-           "of recoveries");
-    for (uint32_t i = 0; i < workload_count; i++)
-        printf("%-10s %10llu %8llu %10llu %9llu of %7llu\n", workloads[i].name,
-               (unsigned long long)tallies[i].recordings, (unsigned long long)tallies[i].points,
-               (unsigned long long)tallies[i].images, (unsigned long long)tallies[i].nested_images,
+    printf("%-10s %-6s %10s %8s %10s %20s\n", "workload", "device", "recordings", "points",
+           "images", "of recoveries");
+    for (uint32_t i = 0; i < rows; i++)
+        printf("%-10s %-6s %10llu %8llu %10llu %9llu of %7llu\n", workloads[i / DEVICES].name,
+               device_names[i % DEVICES], (unsigned long long)tallies[i].recordings,
+               (unsigned long long)tallies[i].points, (unsigned long long)tallies[i].images,
+               (unsigned long long)tallies[i].nested_images,
                (unsigned long long)tallies[i].nested_recordings);
     printf("%lld s\n", (long long)(time(NULL) - begin));
     mem_free(tallies);
@@ -274,13 +294,15 @@ static void run_all(struct driver *driver)
 static void explain(void)
 {
     printf(
-        "usage: ./dev crash [--images N] [--workload NAME] [--seed N] [--image POINT.VARIANT]\n"
+        "usage: ./dev crash [--images N] [--workload NAME] [--device plain|zoned] [--seed N]\n"
+        "                   [--image POINT.VARIANT]\n"
         "\n"
         "Record workloads of the store on a small disk, build what the disk may hold after a\n"
         "power loss at any moment, open each image and compare. Ends with \"N images, N failed\".\n"
         "\n"
         "  --images N     distinct images to try (100000)\n"
         "  --workload W   only this one\n"
+        "  --device D     only this kind: written in any order (plain), or zone by zone (zoned)\n"
         "  --seed N       the first seed (1)\n"
         "  --image P.V    replay one image, as a failure names it (P.V/P.V: crash in recovery)\n"
         "\n"
@@ -297,6 +319,14 @@ static bool known(const char *name)
     return false;
 }
 
+static enum device device_of(const char *name)
+{
+    enum device device = 0;
+    while (device < DEVICES && strcmp(device_names[device], name) != 0)
+        device++;
+    return device;
+}
+
 static bool parse(struct driver *driver, int count, char **words)
 {
     for (int i = 1; i + 1 < count; i += 2) {
@@ -308,6 +338,8 @@ static bool parse(struct driver *driver, int count, char **words)
             driver->seed_first = strtoull(value, &end, 10);
         } else if (strcmp(words[i], "--workload") == 0 && known(value)) {
             driver->only = value;
+        } else if (strcmp(words[i], "--device") == 0 && device_of(value) < DEVICES) {
+            driver->only_device = device_of(value);
         } else if (strcmp(words[i], "--image") == 0) {
             int fields = sscanf(value, "%u.%u/%u.%u", &driver->replay_at[0].point,
                                 &driver->replay_at[0].variant, &driver->replay_at[1].point,
@@ -322,6 +354,8 @@ static bool parse(struct driver *driver, int count, char **words)
         if (end && (*end || end == value))
             return false;
     }
+    if (driver->replay && driver->only_device == DEVICES)
+        driver->only_device = DEVICE_PLAIN;
     return count % 2 == 1 && (!driver->replay || driver->only);
 }
 
@@ -332,7 +366,7 @@ static void discard_line(void *context, enum log_level level, const char *line)
 
 int main(int count, char **words)
 {
-    struct driver driver = {.wanted = 100000, .seed_first = 1};
+    struct driver driver = {.wanted = 100000, .seed_first = 1, .only_device = DEVICES};
     if (!parse(&driver, count, words)) {
         explain();
         return count == 2 && strcmp(words[1], "--help") == 0 ? 0 : 64;

@@ -11,6 +11,10 @@
  *                sector size: first part, last part, one hole, or a random half.
  *   overlaid     loose writes to the same page take effect in the other order.
  *
+ * On a zoned device each zone holds what a prefix of the requests to it made of it, the last write
+ * of them perhaps cut off at a page or sector; a reset or finish has happened or not. Zones are
+ * independent of each other. So of any choice, what comes in a zone behind the first loss is lost.
+ *
  * V1  A variant number means the same image in every run: a failure is replayed by its numbers.
  * V2  The hash is over the whole device: the sum over pages of a hash of number and content, kept
  *     up to date page by page.
@@ -42,6 +46,8 @@ void images_init(struct images *images, struct machine *machine, uint8_t *base,
         images->base_hash += images->page_hash[i];
     }
     images->loose = mem_alloc((trace->write_count + 1) * sizeof *images->loose);
+    if (machine->zone_pages)
+        images->zones_cut = mem_alloc(machine->pages / machine->zone_pages);
     images->point = UINT32_MAX;
 }
 
@@ -51,22 +57,48 @@ void images_fini(struct images *images)
     mem_free(images->page_hash);
     mem_free(images->loose);
     mem_free(images->pieces);
+    mem_free(images->zones_cut);
     *images = (struct images){0};
 }
 
 /* ---- points ---- */
 
-static void base_apply(struct images *images, const struct trace_write *write)
+/* In how many pieces it may survive. */
+static uint32_t pieces_of(const struct trace_write *write)
 {
-    for (uint32_t i = 0; i < write->pages; i++) {
-        uint64_t page = write->page + i;
+    return MAX(write->pages, 1u); /* a seal has no pages */
+}
+
+/* Put the piece on the medium. */
+static void apply(struct machine *machine, const struct trace_write *write,
+                  const struct piece *piece)
+{
+    uint64_t page = write->page + piece->page;
+    if (write->pages > 0)
+        machine_poke(machine, page, write->data + piece->page * PAGE_BYTES, piece->mask);
+    if (machine->zone_pages == 0)
+        return;
+    uint64_t zone_bytes = (uint64_t)machine->zone_pages * PAGE_BYTES;
+    uint64_t written =
+        page * PAGE_BYTES % zone_bytes + (uint64_t)__builtin_popcount(piece->mask) * SECTOR_BYTES;
+    if (write->op != DISK_WRITE)
+        written = write->op == DISK_SEAL ? zone_bytes : 0;
+    machine_zone_set(machine, page, written);
+}
+
+/* What is in the machine now is the base. */
+static void base_take(struct images *images)
+{
+    struct machine *machine = images->machine;
+    for (uint32_t i = 0; i < machine->dirty_count; i++) {
+        uint64_t page = machine->dirty_list[i];
         uint8_t *place = images->base + page * PAGE_BYTES;
-        memcpy(place, write->data + i * PAGE_BYTES, PAGE_BYTES);
-        machine_poke(images->machine, page, place, MASK_ALL);
+        memcpy(place, machine->content + page * PAGE_BYTES, PAGE_BYTES);
         images->base_hash -= images->page_hash[page];
         images->page_hash[page] = hash_page(page, place);
         images->base_hash += images->page_hash[page];
     }
+    machine_settle(machine);
 }
 
 /* The flush of this event has completed. What it covers was loose at the point before. */
@@ -76,10 +108,10 @@ static void make_durable(struct images *images, uint32_t event)
     machine_restore(images->machine, images->base);
     for (uint32_t i = 0; i < images->loose_count; i++) {
         const struct trace_write *write = &trace->writes[images->loose[i]];
-        if (write->durable_after == event)
-            base_apply(images, write);
+        for (uint32_t p = 0; p < pieces_of(write) && write->durable_after == event; p++)
+            apply(images->machine, write, &(struct piece){images->loose[i], p, MASK_ALL});
     }
-    machine_settle(images->machine);
+    base_take(images);
 }
 
 /* Completed ones in order of completion, then those in flight. */
@@ -172,7 +204,7 @@ static void keep(struct images *images, uint32_t write, uint32_t page, uint8_t m
 
 static void keep_whole(struct images *images, uint32_t write)
 {
-    for (uint32_t i = 0; i < images->trace->writes[write].pages; i++)
+    for (uint32_t i = 0; i < pieces_of(&images->trace->writes[write]); i++)
         keep(images, write, i, MASK_ALL);
 }
 
@@ -200,6 +232,8 @@ static void keep_torn(struct images *images, uint32_t write, struct random *rand
 {
     uint32_t pages = images->trace->writes[write].pages;
     enum tear tear = (enum tear)random_below(random, TEAR_KINDS);
+    if (images->zones_cut)
+        tear = TEAR_FIRST;
     bool sectors = pages == 1 || random_chance(random, 1, 2);
     uint32_t unit = sectors ? PAGE_SECTORS : 1, units = pages * unit;
     uint32_t where = 1 + (uint32_t)random_below(random, units - 1);
@@ -216,6 +250,23 @@ static void keep_torn(struct images *images, uint32_t write, struct random *rand
         }
         keep(images, write, page, mask);
     }
+}
+
+enum fate { FATE_LOST, FATE_TORN, FATE_WHOLE };
+
+static void decide(struct images *images, uint32_t index, enum fate fate, struct random *random)
+{
+    const struct trace_write *write = &images->trace->writes[index];
+    if (images->zones_cut) {
+        bool *cut = &images->zones_cut[write->page / images->machine->zone_pages];
+        if (*cut || (fate == FATE_TORN && write->op != DISK_WRITE))
+            fate = FATE_LOST;
+        *cut |= fate != FATE_WHOLE;
+    }
+    if (fate == FATE_WHOLE)
+        keep_whole(images, index);
+    else if (fate == FATE_TORN)
+        keep_torn(images, index, random);
 }
 
 /* Swap the order of effect: only pages that several loose writes share notice. */
@@ -244,12 +295,9 @@ static void compose_torn(struct images *images, struct random *random)
             whole = random_chance(random, 1, 2);
         else /* several torn */
             torn = torn || random_chance(random, 1, 2), whole = random_chance(random, 1, 2);
-        if (torn)
-            keep_torn(images, write, random);
-        else if (whole)
-            keep_whole(images, write);
+        decide(images, write, torn ? FATE_TORN : whole ? FATE_WHOLE : FATE_LOST, random);
     }
-    if (random_chance(random, 1, 8))
+    if (!images->zones_cut && random_chance(random, 1, 8))
         reverse(images);
 }
 
@@ -267,6 +315,8 @@ void images_compose(struct images *images, uint32_t variant)
     images->piece_count = 0;
     if (images->loose_count == 0)
         return;
+    if (images->zones_cut)
+        memset(images->zones_cut, 0, images->machine->pages / images->machine->zone_pages);
     /* Both kinds in turn, so that few variants hold some of each. */
     uint32_t subset = variant / 2;
     if (variant % 2 == 1 || subset >= systematic) {
@@ -276,8 +326,8 @@ void images_compose(struct images *images, uint32_t variant)
     if (subset >= 2 && all > systematic)
         subset = 2 + (uint32_t)random_below(&random, all - 2);
     for (uint32_t i = 0; i < images->loose_count; i++)
-        if (in_subset(images, subset, i))
-            keep_whole(images, images->loose[i]);
+        decide(images, images->loose[i], in_subset(images, subset, i) ? FATE_WHOLE : FATE_LOST,
+               &random);
 }
 
 uint64_t images_load(struct images *images)
@@ -286,9 +336,7 @@ uint64_t images_load(struct images *images)
     machine_restore(machine, images->base);
     for (uint32_t i = 0; i < images->piece_count; i++) {
         const struct piece *piece = &images->pieces[i];
-        const struct trace_write *write = &images->trace->writes[piece->write];
-        machine_poke(machine, write->page + piece->page, write->data + piece->page * PAGE_BYTES,
-                     piece->mask);
+        apply(machine, &images->trace->writes[piece->write], piece);
     }
     uint64_t hash = images->base_hash; /* V2 */
     for (uint32_t i = 0; i < machine->dirty_count; i++) {
@@ -304,12 +352,14 @@ static void name_write(const struct trace_write *write, FILE *to)
 {
     uint32_t magic;
     uint64_t super;
+    if (write->op != DISK_WRITE) {
+        fprintf(to, write->op == DISK_SEAL ? "zone finish" : "discard or zone reset");
+        return;
+    }
     memcpy(&magic, write->data, sizeof magic);
     memcpy(&super, write->data, sizeof super);
     const struct disk_journal_entry *entry = (const void *)write->data;
-    if (write->discard) {
-        fprintf(to, "discard");
-    } else if (super == DISK_SUPER_MAGIC) {
+    if (super == DISK_SUPER_MAGIC) {
         fprintf(to, "superblock %llu",
                 (unsigned long long)((const struct disk_superblock *)(const void *)write->data)
                     ->sequence);
@@ -347,7 +397,7 @@ void images_describe(const struct images *images, FILE *to)
                 (unsigned long long)write->page, write->pages,
                 write->written < images->point ? "" : " (in flight)");
         name_write(write, to);
-        if (whole == write->pages)
+        if (whole == pieces_of(write))
             fprintf(to, ": there\n");
         else if (whole + parts == 0)
             fprintf(to, ": MISSING\n");

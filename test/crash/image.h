@@ -30,6 +30,7 @@ struct images {
     struct piece *pieces; /* of the image composed last, in order of effect */
     uint32_t piece_count;
     uint32_t piece_room;
+    bool *zones_cut; /* while composing: nothing more survives in the zone */
 };
 
 /* machine: as it is after the recording; base: what it held before (owned by images now). */

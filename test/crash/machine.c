@@ -10,6 +10,9 @@
  *     completion is found out.
  * M2  A write is durable once a flush has completed that was submitted after the write completed.
  *     Until then each of its sectors may be on the medium, or not.
+ * M3  A zoned device refuses what breaks its rules. What is written of each zone is kept in one
+ *     more page, so it is restored, compared and hashed like all other content. A pointer inside a
+ *     block of ours counts as the zone's end, since env finishes such a zone when it opens it.
  */
 #include "machine.h"
 
@@ -17,7 +20,7 @@
 
 #include "base/assert.h"
 
-enum { TURN_NS = 1000 };
+enum { TURN_NS = 1000, ZONES_ACTIVE = 7 };
 #define GIVE_UP_NS (600 * NS_PER_S)
 
 static struct machine *machine_of(struct reactor *reactor)
@@ -59,10 +62,11 @@ static uint32_t record_submit(struct machine *machine, const struct disk_io *io)
     }
     struct trace_write *write = PUSH(trace->writes, trace->write_count, trace->write_room);
     struct mem_heap *heap = mem_heap_set(NULL);
-    *write = (struct trace_write){.page = io->offset / PAGE_BYTES,
-                                  .pages = io->bytes / PAGE_BYTES,
-                                  .discard = io->op == DISK_DISCARD,
-                                  .data = mem_zalloc(io->bytes),
+    uint32_t bytes = io->op == DISK_SEAL ? 0 : io->bytes;
+    *write = (struct trace_write){.op = io->op,
+                                  .page = io->offset / PAGE_BYTES,
+                                  .pages = bytes / PAGE_BYTES,
+                                  .data = bytes ? mem_zalloc(bytes) : NULL,
                                   .written = UINT32_MAX,
                                   .durable_after = UINT32_MAX};
     (void)mem_heap_set(heap);
@@ -83,7 +87,7 @@ static void record_done(struct machine *machine, const struct pending_io *pendin
         return;
     }
     struct trace_write *write = &trace->writes[pending->index];
-    assert(io->op == DISK_DISCARD || memcmp(write->data, io->data, io->bytes) == 0); /* M1 */
+    assert(io->op != DISK_WRITE || memcmp(write->data, io->data, io->bytes) == 0); /* M1 */
     write->written = note(machine, EVENT_WRITTEN, pending->index);
 }
 
@@ -161,10 +165,72 @@ void machine_restore(struct machine *machine, const uint8_t *base)
     machine_settle(machine);
 }
 
+/* ---- zones ---- */
+
+uint64_t machine_zone_written(const struct machine *machine, uint64_t page)
+{
+    const uint64_t *table = (const void *)(machine->content + (machine->pages - 1) * PAGE_BYTES);
+    return table[page / machine->zone_pages];
+}
+
+void machine_zone_set(struct machine *machine, uint64_t page, uint64_t written)
+{
+    assert(machine->zone_pages > 0 && page < machine->pages - 1);
+    uint64_t *table = (void *)page_for_change(machine, machine->pages - 1);
+    table[page / machine->zone_pages] = written;
+}
+
+static uint32_t zones_active(const struct machine *machine)
+{
+    uint32_t active = 0;
+    for (uint64_t page = 0; page < machine->pages - 1; page += machine->zone_pages) {
+        uint64_t written = machine_zone_written(machine, page);
+        bool partly = written > 0 && written < machine->disk.info.zone_bytes;
+        active += partly && written % PAGE_BYTES == 0; /* M3 */
+    }
+    return active;
+}
+
+/* Move the pointer as the request asks, if it may. */
+static int zone_advance(struct machine *machine, const struct disk_io *io)
+{
+    uint64_t page = io->offset / PAGE_BYTES, zone_bytes = machine->disk.info.zone_bytes;
+    uint64_t written = machine_zone_written(machine, page);
+    if (io->op == DISK_DISCARD) {
+        machine_zone_set(machine, page, 0);
+    } else if (io->op == DISK_SEAL) {
+        machine_zone_set(machine, page, zone_bytes);
+    } else {
+        if (io->offset % zone_bytes != written || written + io->bytes > zone_bytes ||
+            (written == 0 && zones_active(machine) >= ZONES_ACTIVE))
+            return -EIO;
+        machine_zone_set(machine, page, written + io->bytes);
+    }
+    return 0;
+}
+
+/* As the device's driver does when it opens it. */
+static void open_zones(struct machine *machine)
+{
+    struct reactor_scope before = reactor_enter(&machine->reactor);
+    machine->disk.zones = disk_zones_new(&machine->disk);
+    for (uint64_t page = 0; page < machine->pages - 1; page += machine->zone_pages) {
+        uint64_t written = machine_zone_written(machine, page);
+        if (written % PAGE_BYTES > 0) /* M3 */
+            written = machine->disk.info.zone_bytes;
+        disk_zone_found(&machine->disk, page / machine->zone_pages, written);
+    }
+    reactor_leave(before);
+}
+
+/* ---- requests ---- */
+
 static void perform(struct machine *machine, struct disk_io *io)
 {
-    io->result = 0;
-    for (uint32_t at = 0; at < io->bytes && io->op != DISK_FLUSH; at += PAGE_BYTES) {
+    bool changes = io->op != DISK_READ && io->op != DISK_FLUSH;
+    io->result = machine->zone_pages && changes ? zone_advance(machine, io) : 0;
+    bool moves = io->op != DISK_FLUSH && io->op != DISK_SEAL && io->result == 0;
+    for (uint32_t at = 0; at < io->bytes && moves; at += PAGE_BYTES) {
         uint64_t page = (io->offset + at) / PAGE_BYTES;
         if (io->op == DISK_READ)
             memcpy((uint8_t *)io->data + at, machine->content + page * PAGE_BYTES, PAGE_BYTES);
@@ -183,11 +249,10 @@ static uint64_t latency_ns(struct machine *machine, enum disk_op op)
         return 20 * NS_PER_US;
     case DISK_WRITE:
     case DISK_DISCARD:
+    case DISK_SEAL:
         return (20 + 20 * spread) * NS_PER_US;
     case DISK_FLUSH:
         return (100 + 100 * spread) * NS_PER_US;
-    case DISK_SEAL:
-        break; /* of zones; this device has none */
     }
     WRONG("disk op");
 }
@@ -260,17 +325,22 @@ static const struct env_backend backend = {.now_ns = now_ns,
                                            .kick = kick,
                                            .disk_submit = submit};
 
-struct machine *machine_new(uint64_t bytes)
+struct machine *machine_new(uint64_t bytes, uint32_t zone_bytes)
 {
-    assert(bytes % (64 * PAGE_BYTES) == 0);
     struct machine *machine = mem_zalloc(sizeof *machine);
-    machine->pages = bytes / PAGE_BYTES;
-    machine->content = mem_zalloc(bytes);
-    machine->dirty = mem_zalloc(machine->pages / 8);
+    machine->pages = bytes / PAGE_BYTES + (zone_bytes > 0);
+    machine->zone_pages = zone_bytes / PAGE_BYTES;
+    machine->content = mem_zalloc(machine->pages * PAGE_BYTES);
+    machine->dirty = mem_zalloc(div_up(machine->pages, 64) * sizeof *machine->dirty);
     machine->dirty_list = mem_alloc(machine->pages * sizeof *machine->dirty_list);
     reactor_init(&machine->reactor, &backend, mem_heap_new(true));
     machine->disk.reactor = &machine->reactor;
-    machine->disk.info = (struct disk_info){.size_bytes = bytes, .kind = "crash", .path = "crash"};
+    machine->disk.info = (struct disk_info){.size_bytes = bytes,
+                                            .kind = "crash",
+                                            .path = "crash",
+                                            .zone_bytes = zone_bytes,
+                                            .zones_active_max = zone_bytes ? ZONES_ACTIVE : 0};
+    assert(zone_bytes == 0 || bytes / zone_bytes * sizeof(uint64_t) <= PAGE_BYTES);
     return machine;
 }
 
@@ -288,6 +358,8 @@ void machine_restart(struct machine *machine, uint64_t seed)
     machine->reactor.heap = mem_heap_new(true);
     machine->now_ns = NS_PER_S;
     random_init(&machine->random, seed);
+    if (machine->zone_pages)
+        open_zones(machine);
 }
 
 void machine_free(struct machine *machine)

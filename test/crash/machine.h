@@ -27,10 +27,10 @@ struct event {
 };
 
 struct trace_write {
+    enum disk_op op;
     uint64_t page;
-    uint32_t pages;
-    bool discard;           /* data: zeroes */
-    uint8_t *data;          /* as submitted */
+    uint32_t pages;         /* of data; DISK_SEAL: 0 */
+    uint8_t *data;          /* as submitted; DISK_DISCARD: zeroes */
     uint32_t submitted;     /* event numbers; UINT32_MAX: never */
     uint32_t written;       /* completed */
     uint32_t durable_after; /* the flush that covers it has completed */
@@ -67,7 +67,8 @@ struct machine {
     uint64_t now_ns;
     uint64_t order;
     struct random random;
-    uint64_t pages;
+    uint64_t pages;      /* of content: a zoned device's pointers take one behind the others */
+    uint32_t zone_pages; /* 0: not zoned */
     uint8_t *content;
     uint64_t *dirty; /* bitmap of pages changed since the list was emptied */
     uint32_t *dirty_list;
@@ -83,7 +84,8 @@ struct machine {
     bool done;
 };
 
-struct machine *machine_new(uint64_t bytes);
+/* zone_bytes: 0: a device that is written in any order. */
+struct machine *machine_new(uint64_t bytes, uint32_t zone_bytes);
 void machine_free(struct machine *machine);
 /* The process dies, and a fresh one starts, with this seed. What was written, or in flight, has
  * reached the device (not the medium); a recording goes on. */
@@ -94,6 +96,9 @@ bool machine_run(struct machine *machine, fiber_fn body, void *arg);
 struct disk *machine_disk(struct machine *machine);
 /* From outside: overlay the sectors of mask (bit 0: first) of one page. */
 void machine_poke(struct machine *machine, uint64_t page, const uint8_t *data, uint8_t mask);
+/* Zoned: bytes written of the zone that page lies in. */
+uint64_t machine_zone_written(const struct machine *machine, uint64_t page);
+void machine_zone_set(struct machine *machine, uint64_t page, uint64_t written);
 /* Make the content equal to base again (it was when the dirty list was emptied last). */
 void machine_restore(struct machine *machine, const uint8_t *base);
 /* Forget what was dirty: the content is the new reference. */

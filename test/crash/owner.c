@@ -77,7 +77,7 @@ struct mark owner_mark(void *context)
 {
     struct owner *owner = context;
     const struct history *history = owner->history;
-    if (owner->store && !owner->store->recovering)
+    if (owner->store && owner->in_step)
         while (owner->promised >= 0 && (uint32_t)owner->promised < history->ops &&
                history->lsn[owner->promised + 1] <= owner->store->journal.flushed_lsn)
             owner->promised++;

@@ -91,6 +91,7 @@ struct owner {
     uint32_t blocks_max;
     uint32_t changes_max; /* of a commit */
     int32_t promised;
+    bool in_step; /* the store's LSNs are the history's: not while it is opened after a death */
     struct row rows[OBJECTS_MAX]; /* stamp 0: none; what the store has applied */
     struct pending window[WINDOW];
     const char *trouble; /* first thing found wrong; NULL: none */

@@ -345,6 +345,7 @@ static void live(void *arg)
         return;
     if (!run->first)
         find_back(run);
+    run->owner.in_step = true;
     use(run, run->workload->ops);
     if (!run->kill)
         close_it(run);
@@ -356,6 +357,7 @@ static void recover_and_live(void *arg)
     if (!open_it(run))
         return;
     run->owner.promised = (int32_t)run->history->ops; /* R4 */
+    run->owner.in_step = true;
     use(run, MIN(run->workload->ops, 12u));
     close_it(run);
 }
@@ -381,6 +383,7 @@ static void record(struct run *run, fiber_fn body, uint32_t lives)
     machine_record(machine, &run->trace, owner_mark, &run->owner);
     for (uint32_t life = 0; life < lives; life++) {
         run->first = life == 0;
+        run->owner.in_step = false;
         run->fibers = 0;
         run->kill = life + 1 < lives && random_chance(&random, 2, 3);
         if (!run_body(run, body))

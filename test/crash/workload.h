@@ -36,7 +36,7 @@ struct workload {
 extern const struct workload workloads[];
 extern const uint32_t workload_count;
 
-enum { CRASH_SEGMENT_BYTES = 256 << 10 };
+enum { CRASH_SEGMENT_BYTES = 256 << 10, CRASH_ZONE_BYTES = 64 << 10 };
 
 /* A run of a workload: everything the images of its trace are judged by. */
 struct run {
