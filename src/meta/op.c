@@ -126,7 +126,7 @@ static int reply_again(struct meta_op *op, const struct disk_request *done)
     uint64_t ino = done->attr.ino;
     if (meta_group_of_ino(op->service, ino, &group) == 0 && group == op->mg->id) {
         if (op->req->flags & META_OPEN)
-            op->rep.open_id = meta_open_add(op->mg, op->req->session, ino, op->req->open_id);
+            op->rep.open_id = op_register_open(op, ino);
         bool place = op->req->flags & META_APPEND; /* the size says where: that of then counts */
         if (!place && op_inode(op, ino, &row) == 0)
             op_reply_attr(op, ino, &row);
@@ -243,7 +243,8 @@ static int run(struct meta_op *op, const struct meta_verb *verb)
     int result = check_place(op, verb);
     if (result < 0)
         return result;
-    meta_session_touch(op->service, op->req->session);
+    if (rpc_session_connected(op->request))
+        meta_session_touch(op->service, op->req->session);
     if (op->mg->root_missing) {
         result = meta_root_make(op->mg);
         if (result < 0)
@@ -258,6 +259,7 @@ void meta_serve(struct meta_service *service, const struct meta_verb *verb,
     struct meta_op op = {
         .service = service,
         .req = request->body,
+        .request = request,
         .deadline_ns = env_now_ns() + META_OP_PATIENCE_NS,
     };
     int result = meta_find_serving(service, request->header->group, request->header->epoch,

@@ -12,6 +12,7 @@ struct meta_op {
     struct meta_service *service;
     struct meta_group *mg;
     const struct wire_meta_req *req;
+    const struct rpc_request *request; /* req is its body */
     struct slice name;
     struct slice name2;
     struct slice value;
@@ -57,6 +58,9 @@ void meta_attr(uint64_t ino, const struct disk_inode *row, struct wire_attr *ret
 /* The inline data of a file (or target of a symlink), into the tail. -ERR_BUSY: it changes too
  * fast. row is read again if need be. */
 may_yield must_check int op_reply_inline(struct meta_op *op, uint64_t ino, struct disk_inode *row);
+
+/* Register an open file of the session that asks. Returns its id. */
+uint64_t op_register_open(struct meta_op *op, uint64_t ino);
 
 /* The directory of a changing verb, under lock, checked to be one that still has a name.
  * -ENOTDIR, -ENOENT, -ESTALE; -EACCES without write permission. */

@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 
 #include "meta/op.h"
-#include "meta/open.h"
 
 /* Name, inode and directory; the name must be free. */
 static int add_new(struct meta_op *op, struct meta_txn *txn, uint32_t mode,
@@ -66,8 +65,7 @@ int op_create(struct meta_op *op, struct meta_txn *txn)
             op_reply_attr(op, inode->ino, &inode->row);
     }
     if (result == 0 && (op->req->flags & META_OPEN))
-        op->rep.open_id =
-            meta_open_add(op->mg, op->req->session, op->rep.attr.ino, op->req->open_id);
+        op->rep.open_id = op_register_open(op, op->rep.attr.ino);
     return result;
 }
 

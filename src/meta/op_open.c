@@ -27,7 +27,7 @@ int op_open(struct meta_op *op)
     struct meta_key key;
     int result = 0;
     if (op->req->flags & META_OPEN) {
-        open_id = meta_open_add(op->mg, op->req->session, ino, op->req->open_id);
+        open_id = op_register_open(op, ino);
         key_of_ino(&key, op->mg->id, META_TABLE_INODE, ino);
         result = meta_lock_wait(op->mg, key_slice(&key), true, op->deadline_ns);
     }

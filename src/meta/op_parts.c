@@ -3,8 +3,18 @@
 #include <sys/stat.h>
 
 #include "meta/op.h"
+#include "meta/open.h"
 
 enum { INLINE_READ_TRIES = 16 };
+
+uint64_t op_register_open(struct meta_op *op, uint64_t ino)
+{
+    uint64_t session = op->req->session;
+    uint64_t id = meta_open_add(op->mg, session, ino, op->req->open_id);
+    if (!rpc_session_connected(op->request)) /* its end came before there was anything to end */
+        meta_session_closed(op->service, session);
+    return id;
+}
 
 int op_lock_dir(struct meta_op *op, struct meta_txn *txn, uint64_t ino, struct txn_inode **ret_dir)
 {

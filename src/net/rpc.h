@@ -119,6 +119,8 @@ typedef void (*rpc_peer_lost_fn)(void *context, const struct net_addr *addr, uin
                                  int error);
 void rpc_on_peer_lost(struct rpc *rpc, rpc_peer_lost_fn fn, void *context);
 
+/* Has the session that asked a connection still? (One that closes later is told below.) */
+bool rpc_session_connected(const struct rpc_request *request);
 /* A client session's connections: called when the last connection of a session has closed. */
 typedef void (*rpc_session_fn)(void *context, uint64_t session);
 void rpc_on_session_closed(struct rpc *rpc, rpc_session_fn fn, void *context);

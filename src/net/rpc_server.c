@@ -235,6 +235,11 @@ static bool session_connected(const struct rpc *rpc, uint64_t session)
     return false;
 }
 
+bool rpc_session_connected(const struct rpc_request *request)
+{
+    return request->conn->conn || session_connected(request->rpc, request->peer_session);
+}
+
 static void server_closed(struct conn *conn, void *context, int error)
 {
     struct rpc_conn *rconn = context;
