@@ -40,6 +40,12 @@ struct client_closed {
     struct waitq room;
 };
 
+/* Changes of names that a group has acknowledged since the last directory sync there. */
+struct client_changed {
+    uint32_t since; /* 1 + the group's cold starts at the first of them; 0: there is none */
+    uint64_t last;  /* the newest one's number (client.changes) */
+};
+
 /* attr.ino 0: free; at_ns 0: out of date. */
 struct client_dir_attr {
     struct wire_attr attr;
@@ -66,9 +72,8 @@ struct client {
     struct waitq lost_wait;    /* the reassert fiber */
     struct buf *zeroes;        /* DATA_IO_MAX of them */
     uint64_t careful_until_ns; /* a write has failed: sizes follow the data until then */
-    /* By group: 1 + its cold starts when it acknowledged the first change since the last directory
-     * sync there; 0: none since. */
-    uint32_t changed[MAP_GROUPS_MAX + 1];
+    uint64_t changes;          /* acknowledged, ever */
+    struct client_changed changed[MAP_GROUPS_MAX + 1]; /* by group */
     struct client_dir_attr dir_attrs[CLIENT_DIR_ATTRS];
     uint64_t links_changed_ns; /* the last link, unlink or rename of ours ended */
     struct wire_statfs statfs;

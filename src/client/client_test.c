@@ -623,6 +623,62 @@ static void storm(void **state)
     }
 }
 
+/* ---- directory syncs ------------------------------------------------------------------------- */
+
+static int dir_sync_result;
+static bool dir_sync_ended;
+
+static void dir_sync_fiber(void *arg)
+{
+    dir_sync_result = client_sync_inode(arg, CFS_ROOT_INO);
+    dir_sync_ended = true;
+}
+
+static void make_dir(struct client *client, const char *name)
+{
+    struct client_place place = {CFS_ROOT_INO, text(name)};
+    struct wire_attr attr;
+    CHECK(client_mknod(client, &fake_cred, &place, S_IFDIR | 0755, 0, &attr) == 0);
+}
+
+/* All members of the group of names have lost their memory. */
+static void lose_memory(void)
+{
+    fake.groups[FAKE_META_GROUP - 1].cold_starts++;
+    fake_set_primary(FAKE_META_GROUP, 1);
+}
+
+static void dir_sync_body(void)
+{
+    struct client *client = fake_client(&options);
+    make_dir(client, "before");
+    lose_memory();
+    CHECK(client_sync_inode(client, CFS_ROOT_INO) == -EIO); /* once */
+    CHECK(client_sync_inode(client, CFS_ROOT_INO) == 0);
+    /* A name that is made while a sync is under way may not be part of it. */
+    make_dir(client, "first");
+    dir_sync_ended = false;
+    fake.faults[RPC_SYNC] = (struct fake_fault){.count = 4, .error = -ERR_BUSY};
+    fiber_spawn("sync", dir_sync_fiber, client);
+    fiber_sleep(NS_PER_MS);
+    make_dir(client, "meanwhile");
+    CHECK(!dir_sync_ended);
+    while (!dir_sync_ended)
+        fiber_sleep(NS_PER_MS);
+    CHECK(dir_sync_result == 0);
+    lose_memory();
+    CHECK(client_sync_inode(client, CFS_ROOT_INO) == -EIO);
+    lose_memory();
+    CHECK(client_sync_inode(client, CFS_ROOT_INO) == 0); /* nothing was changed since */
+}
+
+static void directory_sync_tells_of_loss(void **state)
+{
+    fake_start(12);
+    fake_run(dir_sync_body);
+    fake_free();
+}
+
 /* ---- names ------------------------------------------------------------------------------- */
 
 static void names_body(void)
@@ -754,6 +810,7 @@ int main(void)
         cmocka_unit_test(damaged_reply),
         cmocka_unit_test(failover),
         cmocka_unit_test(silence),
+        cmocka_unit_test(directory_sync_tells_of_loss),
         cmocka_unit_test(names),
         cmocka_unit_test(storm),
         cmocka_unit_test(readdir_pages),

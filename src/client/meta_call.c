@@ -87,6 +87,16 @@ static int unpack_reply(struct meta_call *meta)
     return 0;
 }
 
+static void note_change(struct client *client, uint32_t group)
+{
+    if (group > MAP_GROUPS_MAX)
+        return;
+    struct client_changed *changed = &client->changed[group];
+    if (changed->since == 0)
+        changed->since = 1 + client_cold_starts(client, group);
+    changed->last = ++client->changes;
+}
+
 /* A change went out: the directories that it named are as the answer says, or not known. */
 static void learn_dirs(struct client *client, const struct meta_call *meta, bool answered,
                        uint64_t asked_ns)
@@ -124,9 +134,8 @@ int meta_call(struct client *client, const struct client_cred *cred, struct meta
         .deadline_ns = meta->deadline_ns,
     };
     int result = client_call(client, &meta->call);
-    uint32_t group = result >= 0 ? meta->call.answered_by_group : 0;
-    if (slot && group && group <= MAP_GROUPS_MAX && client->changed[group] == 0)
-        client->changed[group] = 1 + client_cold_starts(client, group);
+    if (slot && result >= 0)
+        note_change(client, meta->call.answered_by_group);
     if (result >= 0)
         result = unpack_reply(meta);
     if (slot) {

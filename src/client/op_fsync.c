@@ -21,11 +21,15 @@ static int sync_meta(struct client *client, uint64_t ino, uint32_t *ret_group)
 int client_sync_inode(struct client *client, uint64_t ino)
 {
     uint32_t group;
+    uint64_t before = client->changes;
     int result = sync_meta(client, ino, &group);
-    if (result < 0 || group > MAP_GROUPS_MAX || client->changed[group] == 0)
+    if (result < 0 || group > MAP_GROUPS_MAX || client->changed[group].since == 0)
         return result;
-    bool lost = client->changed[group] != 1 + client_cold_starts(client, group);
-    client->changed[group] = 0;
+    struct client_changed *changed = &client->changed[group];
+    uint32_t now = 1 + client_cold_starts(client, group);
+    bool lost = changed->since != now;
+    /* What was acknowledged meanwhile may not be part of this sync: it is left to the next. */
+    changed->since = changed->last > before ? now : 0;
     return lost ? -EIO : 0; /* as for files (memory_lost) */
 }
 
