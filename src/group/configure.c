@@ -33,7 +33,7 @@ static void set_members(struct group *group, const struct map_group *map_group,
         member->promoting = false;
         member->retry_ns = 0;
         member->progress_ns = env_now_ns();
-        member->counted = row->state == MAP_MEMBER_IN_SYNC;
+        member->counted = member->flushed = row->state == MAP_MEMBER_IN_SYNC;
         member->scan = 0;
         if (row->state == MAP_MEMBER_JOINING)
             member->reconciled = false; /* it asks with CATCH_UP again */

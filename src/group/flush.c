@@ -26,10 +26,11 @@ static void member_flushed(struct rpc_async *async)
     struct flush_round *round = flush->round;
     int status = async->call.status;
     struct group *group = flush->member->group;
-    if (status == -ERR_FENCED) {
+    /* Its device failed, or hangs: it takes records, but will never have them on its media. */
+    if (status == -ERR_FENCED || status == -ERR_TIMED_OUT) {
         if (group->epoch == flush->epoch && group_is_primary(group))
             member_drop(flush->member);
-        status = -ERR_GAP; /* its device failed, not ours: try again without it */
+        status = -ERR_GAP; /* not ours: try again without it */
     }
     if (status < 0)
         round->result = status;
@@ -47,8 +48,8 @@ static int flush_once(struct group *group, uint64_t seq)
     waitq_init(&round.waitq);
     for (uint32_t i = 0; i < group->member_count; i++) {
         const struct member *member = &group->members[i];
-        /* A member on its way into the map's in-sync set belongs to them. */
-        if (!member->counted)
+        /* A member on its way into the map's in-sync set belongs to them (join.c). */
+        if (!member->flushed)
             continue;
         flushes[i] = (struct member_flush){
             .async.call = {.type = RPC_GROUP_FLUSH,

@@ -117,6 +117,7 @@ struct member {
     uint32_t in_flight;
     bool reconciled; /* its log is a prefix of ours: may be sent to */
     bool counted;    /* commits wait for it */
+    bool flushed;    /* so do fsyncs: in sync, or its disk has been seen to work */
     bool promoting;
     bool dropping;
     uint32_t scan; /* number of the scan under way, 0: none; another number ends its fiber */

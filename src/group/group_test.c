@@ -444,6 +444,34 @@ static void backup_returns_by_log(void **state)
     sim_free(world.sim);
 }
 
+static void set_flush_time(uint32_t id, uint64_t flush_ns)
+{
+    const char *disk = world.hosts[id - 1].disk;
+    struct sim_disk_config config = *sim_disk_config(world.sim, disk);
+    config.flush_min_ns = config.flush_max_ns = flush_ns;
+    sim_disk_configure(world.sim, disk, &config);
+}
+
+/* A member whose disk hangs takes records, but flushes nothing: who waits for an fsync must not
+ * hang with it. It comes back when its disk does. */
+static void hung_disk_of_a_member(void **state)
+{
+    (void)state;
+    world_start(6);
+    write_some(0, 100);
+    set_flush_time(2, 90 * NS_PER_S);
+    uint64_t begin_ns = sim_now_ns(world.sim);
+    write_some(100, 100); /* ends with a flush */
+    assert_true(sim_now_ns(world.sim) - begin_ns < 15 * NS_PER_S);
+    assert_int_equal(member(2)->state, MAP_MEMBER_JOINING);
+    set_flush_time(2, NS_PER_MS);
+    sim_run_for(world.sim, 90 * NS_PER_S);
+    wait_in_sync(2);
+    write_some(200, 100);
+    expect_equal(1, 2, 300);
+    sim_free(world.sim);
+}
+
 static void primary_dies_and_returns(void **state)
 {
     (void)state;
@@ -505,6 +533,7 @@ struct stray {
     uint32_t epoch;
     int status;
     bool done;
+        cmocka_unit_test(hung_disk_of_a_member),
 };
 
 /* An empty PREPARE from node to node 2. */

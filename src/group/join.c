@@ -10,6 +10,7 @@
  *     CATCH_UP(emptied, S)      ---------->  stream from S+1, and send INSTALLs (scan.c)
  *     PREPAREs, like the others <----------
  *                                            close behind: commits count it from now on (I2),
+ *     flush                     <----------  GROUP_FLUSH; from now on fsyncs wait for it, too
  *     flush                     <----------  GROUP_FLUSH, then ask the map for "in sync"
  *
  * Two logs that agree on the epoch of one record agree on all before it, because whoever took that
@@ -283,6 +284,12 @@ static int reach(struct group *group, struct member *member, uint32_t epoch, uin
         (void)waitq_wait(&group->state_waitq, env_now_ns() + GROUP_RETRY_NS);
     if (group->epoch != epoch || !member->reconciled || member->held_seq < target)
         return -ERR_TIMED_OUT;
+    /* Twice: nobody's fsync shall wait for a disk that hangs. From the second time on all do, and
+     * what they have promised by then is part of it, because commits count the member. */
+    int result = flush_member(group, member);
+    if (result < 0 || group->epoch != epoch)
+        return result < 0 ? result : -ERR_WRONG_EPOCH;
+    member->flushed = true;
     return flush_member(group, member);
 }
 
@@ -314,7 +321,7 @@ static void promote_fiber(void *arg)
     }
     if (group->epoch != epoch)
         return;
-    member->counted = false; /* it stays joining for now */
+    member->counted = member->flushed = false; /* it stays joining for now */
     group_commit_advance(group);
     fiber_sleep(PROMOTE_PAUSE_NS);
     if (group->epoch != epoch)
