@@ -81,17 +81,21 @@ static void settle(struct meta_decided *decided)
     meta_group_put(mg);
 }
 
+/* Tell all; who was not reached stays in groups[]. The first error, or 0. */
 static int finish_all(struct meta_decided *decided)
 {
-    struct meta_service *service = decided->mg->service;
-    while (decided->group_count > 0) {
-        uint32_t group = decided->groups[decided->group_count - 1];
-        int result = peer_finish(service, group, &decided->id, decided->commit);
-        if (result < 0)
-            return result;
-        decided->group_count--;
+    uint32_t count = decided->group_count;
+    int first = 0;
+    decided->group_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t group = decided->groups[i];
+        int result = peer_finish(decided->mg->service, group, &decided->id, decided->commit);
+        if (result >= 0)
+            continue;
+        decided->groups[decided->group_count++] = group;
+        first = first ? first : result;
     }
-    return 0;
+    return first;
 }
 
 static void finish_fiber(void *arg)
