@@ -274,7 +274,7 @@ int participant_prepare(struct meta_group *mg, const struct wire_txn_id *txn, st
     int result = store_reserve(group_store(mg->group), 0, true);
     if (result == 0 && part->state == PART_PREPARING)
         result = -ERR_BUSY;
-    if (result == 0 && !part->listed)
+    if (result == 0 && (!part->listed || part->state == PART_FINISHED)) /* T3, meanwhile */
         result = -ERR_TXN_ABORTED;
     if (result == 0 && part->state == PART_LOCKED)
         result = prepare(part, changes);

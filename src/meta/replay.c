@@ -51,25 +51,32 @@ static struct meta_caller *caller_take(struct meta_group *mg, uint64_t session, 
     return caller;
 }
 
-/* Add up to PURGE_ROWS_MAX rows of silent sessions to the batch. */
-static int find_silent(struct meta_group *mg, struct store_batch *batch)
+/* Add rows of silent sessions to the batch, up to PURGE_ROWS_MAX; from is moved to the last of
+ * them. 1: there may be more; 0: that was all. */
+static int find_silent(struct meta_group *mg, struct meta_key *from, struct store_batch *batch)
 {
+    if (mg->dead)
+        return -ERR_NOT_PRIMARY;
     struct group_iter *iter = group_iter_new(mg->group);
     uint64_t now_ns = env_now_ns(), seen_seq = 0;
-    struct meta_key from, end;
+    struct meta_key end;
     struct slice key, value;
-    int result = 0;
-    key_table_only(&from, mg->id, META_TABLE_REQUEST);
+    int result = 1;
     key_table_only(&end, mg->id, META_TABLE_REQUEST + 1);
-    group_iter_seek(iter, key_slice(&from));
+    group_iter_seek(iter, key_slice(from));
     while (batch->count < PURGE_ROWS_MAX &&
            (result = group_iter_next(iter, key_slice(&end), &key, &value, &seen_seq)) > 0) {
+        if (key.bytes != META_KEY_PREFIX + 12)
+            continue; /* not one of ours: fsck tells */
         uint64_t session = be64_load((const uint8_t *)key.data + META_KEY_PREFIX);
-        if (caller_take(mg, session, now_ns)->last_ns + META_REPLAY_TTL_NS < now_ns)
-            store_batch_del(batch, key);
+        if (caller_take(mg, session, now_ns)->last_ns + META_REPLAY_TTL_NS >= now_ns)
+            continue;
+        store_batch_del(batch, key);
+        from->bytes = key.bytes;
+        memcpy(from->data, key.data, key.bytes);
     }
     group_iter_free(iter);
-    return MIN(result, 0);
+    return result;
 }
 
 /* What memory has of silent sessions. */
@@ -100,15 +107,17 @@ static void purge_fiber(void *arg)
 {
     struct meta_group *mg = arg;
     struct store_batch batch;
+    struct meta_key from;
     store_batch_init(&batch);
-    int result;
-    do {
+    key_table_only(&from, mg->id, META_TABLE_REQUEST);
+    int result = 1;
+    while (result > 0) {
         uint64_t seq;
         store_batch_reset(&batch);
-        result = find_silent(mg, &batch);
-        if (result == 0 && batch.count > 0)
-            result = meta_append(mg, &batch, &seq);
-    } while (result == 0 && batch.count > 0);
+        result = find_silent(mg, &from, &batch);
+        int appended = result >= 0 && batch.count > 0 ? meta_append(mg, &batch, &seq) : 0;
+        result = appended < 0 ? appended : result;
+    }
     store_batch_fini(&batch);
     mg->purging = false;
     if (!mg->dead) {
