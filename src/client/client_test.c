@@ -623,6 +623,24 @@ static void storm(void **state)
     }
 }
 
+/* ---- the end of a mount ---------------------------------------------------------------------- */
+
+static void end_body(void)
+{
+    struct client *client = fake_client(&options);
+    CHECK(client_release(create(client, "closed")) == 0);
+    fake.faults[RPC_RELEASE] = (struct fake_fault){.count = 2, .error = -ERR_BUSY};
+    client_flush_all(client);
+    CHECK(fake.opens == 0);
+}
+
+static void end_waits_for_closed_files(void **state)
+{
+    fake_start(13);
+    fake_run(end_body);
+    fake_free();
+}
+
 /* ---- directory syncs ------------------------------------------------------------------------- */
 
 static int dir_sync_result;
@@ -810,6 +828,7 @@ int main(void)
         cmocka_unit_test(damaged_reply),
         cmocka_unit_test(failover),
         cmocka_unit_test(silence),
+        cmocka_unit_test(end_waits_for_closed_files),
         cmocka_unit_test(directory_sync_tells_of_loss),
         cmocka_unit_test(names),
         cmocka_unit_test(storm),

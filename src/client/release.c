@@ -157,6 +157,6 @@ void client_closed_drain(struct client *client, uint64_t deadline_ns)
 {
     struct client_closed *closed = &client->closed;
     send_all(client);
-    while (closed->flying > 0 && env_now_ns() < deadline_ns)
+    while (closed->count + closed->flying > 0 && env_now_ns() < deadline_ns) /* R3 sends again */
         (void)waitq_wait(&closed->room, deadline_ns);
 }
