@@ -168,8 +168,6 @@ void data_rebase(void *context, struct slice key, void *value, uint32_t value_by
                  struct store_extent extent);
 may_yield int data_read_row(void *context, struct slice key, struct slice value, void *data);
 void data_hold(void *context, struct group *group, bool on);
-/* Do the bytes of the whole row have its checksums? */
-bool data_row_is_intact(const struct data_row *row, const uint8_t *data);
 may_yield int data_move(void *context, struct slice owner_key, struct store_extent from,
                         struct store_extent to, const void *data, struct store_batch *batch);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "data/extent.h"
 
+#include "base/crc32c.h"
+
 _Static_assert((int)DATA_EXTENT_BLOCKS_MAX == (int)STORE_EXTENT_BLOCKS_MAX,
                "a row describes one extent");
 _Static_assert((int)DATA_BLOCK_BYTES == (int)STORE_BLOCK_BYTES, "blocks are the store's blocks");
@@ -77,6 +79,16 @@ int data_row_parse(struct slice key, struct slice value, struct data_row *ret_ro
         .crcs = (const uint8_t *)value.data + sizeof head,
     };
     return 0;
+}
+
+uint32_t data_row_bad_blocks(const struct data_row *row, const uint8_t *data)
+{
+    uint32_t bad = 0;
+    for (uint32_t i = 0; i < row->extent.blocks; i++) {
+        const uint8_t *block = data + (size_t)i * DATA_BLOCK_BYTES;
+        bad += crc32c(0, block, DATA_BLOCK_BYTES) != data_row_crc(row, i);
+    }
+    return bad;
 }
 
 void data_row_put(struct store_batch *batch, uint32_t group, const struct data_row *row)

@@ -53,6 +53,8 @@ static inline uint32_t data_row_crc(const struct data_row *row, uint32_t index)
     memcpy(&crc, row->crcs + 4 * (size_t)index, sizeof crc);
     return crc;
 }
+/* How many of the row's blocks, which are in data, do not match their checksums. */
+uint32_t data_row_bad_blocks(const struct data_row *row, const uint8_t *data);
 /* Queue the row for blocks of an extent whose CRCs are crcs (unaligned u32s), with its
  * backpointer. The run lies within one object, blocks <= DATA_EXTENT_BLOCKS_MAX. */
 void data_row_put(struct store_batch *batch, uint32_t group, const struct data_row *row);

@@ -9,7 +9,6 @@
 
 #include <stdio.h>
 
-#include "base/crc32c.h"
 #include "data/extent.h"
 
 struct walk {
@@ -74,11 +73,7 @@ static void check_data(struct fsck *fsck, struct store *store, uint32_t node, st
                        const struct data_row *row, uint8_t *data)
 {
     int result = store_extent_read(store, row->extent, 0, row->extent.blocks, data);
-    uint32_t bad = 0;
-    for (uint32_t i = 0; i < row->extent.blocks; i++) {
-        const uint8_t *block = data + i * (size_t)DATA_BLOCK_BYTES;
-        bad += result < 0 || crc32c(0, block, DATA_BLOCK_BYTES) != data_row_crc(row, i);
-    }
+    uint32_t bad = result < 0 ? row->extent.blocks : data_row_bad_blocks(row, data);
     if (bad > 0)
         fsck_tell(
             fsck, FSCK_DATA_DAMAGED,

@@ -3,18 +3,7 @@
  * other member does not look at the checksums (they are ours), so what leaves here is verified. */
 #include "data/data_internal.h"
 
-#include "base/crc32c.h"
 #include "base/plant.h"
-
-bool data_row_is_intact(const struct data_row *row, const uint8_t *data)
-{
-    for (uint32_t i = 0; i < row->extent.blocks; i++) {
-        const uint8_t *block = data + (size_t)i * DATA_BLOCK_BYTES;
-        if (crc32c(0, block, DATA_BLOCK_BYTES) != data_row_crc(row, i))
-            return false;
-    }
-    return true;
-}
 
 int data_move(void *context, struct slice owner_key, struct store_extent from,
               struct store_extent to, const void *data, struct store_batch *batch)
@@ -30,7 +19,7 @@ int data_move(void *context, struct slice owner_key, struct store_extent from,
     bool same = found.row.extent.block == from.block && found.row.extent.blocks == from.blocks;
     if (result == 0 || (!same && !PLANT(DATA_MOVE_BLIND)))
         return -ENOENT;
-    if (!data_row_is_intact(&found.row, data) && !PLANT(DATA_MOVE_BLIND)) {
+    if (data_row_bad_blocks(&found.row, data) > 0 && !PLANT(DATA_MOVE_BLIND)) {
         data_repair_queue(service, owner_key);
         return -ERR_CORRUPT_DATA;
     }
@@ -98,7 +87,7 @@ int data_read_row(void *context, struct slice key, struct slice value, void *dat
     memcpy(copy, value.data, value.bytes); /* the caller's may go when we yield */
     row.crcs = copy + (row.crcs - (const uint8_t *)value.data);
     result = store_extent_read(service->store, row.extent, 0, row.extent.blocks, data);
-    if (result == 0 && data_row_is_intact(&row, data))
+    if (result == 0 && data_row_bad_blocks(&row, data) == 0)
         return 0;
     return reread_row(service, group, &row, data);
 }

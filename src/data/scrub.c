@@ -17,7 +17,7 @@ static int scrub_extent(void *context, struct slice owner_key, struct store_exte
         found.row.extent.block != extent.block || found.row.extent.blocks != extent.blocks)
         return 0; /* not ours, or gone or moved since */
     service->counters.scrubbed_bytes += (uint64_t)extent.blocks * DATA_BLOCK_BYTES;
-    if (data_row_is_intact(&found.row, data))
+    if (data_row_bad_blocks(&found.row, data) == 0)
         return 0;
     service->counters.scrub_found++;
     while (service->queue_count == DATA_REPAIR_QUEUE_MAX)
