@@ -253,7 +253,7 @@ void join_fiber(void *arg);
 void leave_fiber(void *arg); /* leave.c */
 void member_promote(struct member *member);
 void member_scan_start(struct member *member);
-/* Tables that a scan copies: [first, end). */
+/* Tables of the content, [first, end): what a scan copies, and who leaves deletes. */
 enum { SCAN_FIRST_TABLE = 0x10, SCAN_END_TABLE = 0xf0 };
 /* Bounds of INSTALL's tail (scan.c writes, install.c reads). */
 struct install_pair {

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "group/group_internal.h"
 
-enum { LEAVE_BATCH_ROWS = 256, LEAVE_FIRST_TABLE = 0x10, LEAVE_END_TABLE = 0xf0 };
+enum { LEAVE_BATCH_ROWS = 256 };
 
 static bool still_out(const struct group *group, uint32_t epoch)
 {
@@ -22,9 +22,9 @@ static int wipe_some(struct group *group, uint32_t epoch)
     const struct group_content_ops *ops = group_ops(group);
     uint8_t from[5], end[5];
     be32_store(from, group->id);
-    from[4] = LEAVE_FIRST_TABLE;
+    from[4] = SCAN_FIRST_TABLE;
     be32_store(end, group->id);
-    end[4] = LEAVE_END_TABLE;
+    end[4] = SCAN_END_TABLE;
     struct store_batch batch;
     struct slice key, value;
     uint32_t rows = 0;
