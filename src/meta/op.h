@@ -66,6 +66,10 @@ uint64_t op_register_open(struct meta_op *op, uint64_t ino);
  * -ENOTDIR, -ENOENT, -ESTALE; -EACCES without write permission. */
 may_yield must_check int op_lock_dir(struct meta_op *op, struct meta_txn *txn, uint64_t ino,
                                      struct txn_inode **ret_dir);
+/* The request's name and the directory that it is in, both under lock. Errors of op_lock_dir;
+ * -EACCES, with both outputs set: what a caller finds out about the name comes first. */
+may_yield must_check int op_lock_name(struct meta_op *op, struct meta_txn *txn,
+                                      struct txn_dentry **ret_dentry, struct txn_inode **ret_dir);
 /* A name was added to (1), taken from (-1), or changed in (0) a directory; subdirs: how many more
  * or fewer subdirectories it has. */
 void op_touch_dir(struct meta_op *op, struct txn_inode *dir, int names, int subdirs);

@@ -10,9 +10,7 @@ static int add_new(struct meta_op *op, struct meta_txn *txn, uint32_t mode,
 {
     struct txn_dentry *dentry;
     struct txn_inode *dir, *inode;
-    int result = txn_dentry(txn, op->req->ino, op->name, &dentry);
-    if (result == 0)
-        result = op_lock_dir(op, txn, op->req->ino, &dir);
+    int result = op_lock_name(op, txn, &dentry, &dir);
     if (result < 0 && result != -EACCES)
         return result;
     if (dentry->row.ino != 0)

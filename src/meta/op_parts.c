@@ -30,6 +30,13 @@ int op_lock_dir(struct meta_op *op, struct meta_txn *txn, uint64_t ino, struct t
     return cred_access(&op->cred, &dir->row, CRED_WRITE | CRED_EXEC);
 }
 
+int op_lock_name(struct meta_op *op, struct meta_txn *txn, struct txn_dentry **ret_dentry,
+                 struct txn_inode **ret_dir)
+{
+    int result = txn_dentry(txn, op->req->ino, op->name, ret_dentry);
+    return result < 0 ? result : op_lock_dir(op, txn, op->req->ino, ret_dir);
+}
+
 void op_touch(const struct meta_op *op, struct txn_inode *inode)
 {
     inode->row.ctime_ns = op->now_ns;

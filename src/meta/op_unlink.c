@@ -12,9 +12,7 @@ int op_link(struct meta_op *op, struct meta_txn *txn)
     struct txn_inode *dir, *inode;
     if (op->req->ino2 == 0)
         return -ERR_CORRUPT_WIRE;
-    int result = txn_dentry(txn, op->req->ino, op->name, &dentry);
-    if (result == 0)
-        result = op_lock_dir(op, txn, op->req->ino, &dir);
+    int result = op_lock_name(op, txn, &dentry, &dir);
     if (result < 0 && result != -EACCES)
         return result;
     if (dentry->row.ino != 0)
@@ -37,29 +35,44 @@ int op_link(struct meta_op *op, struct meta_txn *txn)
     return 0;
 }
 
-int op_unlink(struct meta_op *op, struct meta_txn *txn)
-{
+/* A name that may be taken away: of a directory, or of anything else. */
+struct victim {
     struct txn_dentry *dentry;
-    struct txn_inode *dir, *inode;
-    int result = txn_dentry(txn, op->req->ino, op->name, &dentry);
-    if (result == 0)
-        result = op_lock_dir(op, txn, op->req->ino, &dir);
+    struct txn_inode *dir;
+    struct txn_inode *inode;
+};
+
+static int find_victim(struct meta_op *op, struct meta_txn *txn, bool directory,
+                       struct victim *ret_victim)
+{
+    struct victim victim;
+    int result = op_lock_name(op, txn, &victim.dentry, &victim.dir);
     if (result < 0 && result != -EACCES)
         return result;
-    if (dentry->row.ino == 0)
+    if (victim.dentry->row.ino == 0)
         return -ENOENT;
-    if (result == 0 && S_ISDIR(dentry->row.mode))
-        result = -EISDIR;
+    if (result == 0 && S_ISDIR(victim.dentry->row.mode) != directory)
+        result = directory ? -ENOTDIR : -EISDIR;
     if (result == 0)
-        result = txn_inode(txn, dentry->row.ino, &inode);
+        result = txn_inode(txn, victim.dentry->row.ino, &victim.inode);
     if (result == 0)
-        result = cred_delete(&op->cred, &dir->row, &inode->row);
+        result = cred_delete(&op->cred, &victim.dir->row, &victim.inode->row);
+    if (result == 0)
+        *ret_victim = victim;
+    return result;
+}
+
+int op_unlink(struct meta_op *op, struct meta_txn *txn)
+{
+    struct victim victim;
+    int result = find_victim(op, txn, false, &victim);
     if (result < 0)
         return result;
+    struct txn_inode *inode = victim.inode;
     if (inode->row.nlink == 0)
         return -ERR_CORRUPT_DISK;
-    txn_dentry_remove(txn, dentry);
-    op_touch_dir(op, dir, PLANT(META_UNLINK_UNCOUNTED) ? 0 : -1, 0);
+    txn_dentry_remove(txn, victim.dentry);
+    op_touch_dir(op, victim.dir, PLANT(META_UNLINK_UNCOUNTED) ? 0 : -1, 0);
     inode->row.nlink--;
     op_touch(op, inode);
     if (inode->row.nlink == 0)
@@ -69,27 +82,15 @@ int op_unlink(struct meta_op *op, struct meta_txn *txn)
 
 int op_rmdir(struct meta_op *op, struct meta_txn *txn)
 {
-    struct txn_dentry *dentry;
-    struct txn_inode *dir, *inode;
-    int result = txn_dentry(txn, op->req->ino, op->name, &dentry);
-    if (result == 0)
-        result = op_lock_dir(op, txn, op->req->ino, &dir);
-    if (result < 0 && result != -EACCES)
-        return result;
-    if (dentry->row.ino == 0)
-        return -ENOENT;
-    if (result == 0 && !S_ISDIR(dentry->row.mode))
-        result = -ENOTDIR;
-    if (result == 0)
-        result = txn_inode(txn, dentry->row.ino, &inode);
-    if (result == 0)
-        result = cred_delete(&op->cred, &dir->row, &inode->row);
+    struct victim victim;
+    int result = find_victim(op, txn, true, &victim);
     if (result < 0)
         return result;
+    struct txn_inode *inode = victim.inode;
     if (inode->row.entries > 0 && !PLANT(META_RMDIR_FULL))
         return -ENOTEMPTY;
-    txn_dentry_remove(txn, dentry);
-    op_touch_dir(op, dir, -1, -1);
+    txn_dentry_remove(txn, victim.dentry);
+    op_touch_dir(op, victim.dir, -1, -1);
     op_touch(op, inode);
     txn_inode_drop(txn, inode);
     return 0;
