@@ -3,79 +3,21 @@
  * are never older than what was acknowledged before them, and in the end all members are equal.
  *
  * Method: three nodes with real rpc and store on the simulator, two groups, and a stand-in for the
- * map that follows the map machine's rules (sure heirs, lost members, elections, leases) but learns
- * late, tells late, and sometimes answers "timed out" to a change that it made. Each node's writer
- * puts rows and data under numbers that only grow, so one number a key says what is due. Seeds as
- * arguments, or a fixed set. */
+ * map (group_storm_map.c). Each node's writer puts rows and data under numbers that only grow, so
+ * one number a key says what is due. Seeds as arguments, or a fixed set. */
+#include "group/group_storm.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/random.h"
-#include "env/sim.h"
-#include "group/group.h"
+#include "group/group_fixture.h"
 
-enum {
-    NODES = 3,
-    GROUPS = 2,
-    KEYS = 120, /* half of them rows, half data */
-    TABLE = 0x10,
-    BLOCKS_MAX = 12,
-    STEPS = 250,
-};
-#define DISK_BYTES (1 * GIB)
-#define LEASE_NS   (1500 * NS_PER_MS)
+struct world world;
 
-struct host {
-    uint32_t id;
-    struct sim_node *sim_node;
-    char disk[16];
-    bool alive;
-    bool paused;
-    bool deaf; /* hears nothing of the map, nor does the map hear it; all else works */
-    bool fenced;
-    uint64_t lease_until_ns;
-    uint64_t incarnation; /* of the process */
-    /* what the map's client here has */
-    struct map_header header;
-    struct map_node nodes[NODES];
-    struct map_group groups_seen[GROUPS];
-    struct map_view view;
-    /* in the node's heap */
-    struct rpc *rpc;
-    struct store *store;
-    struct group_host *groups;
-};
-
-struct due {
-    uint64_t acked;   /* the newest number acknowledged */
-    uint64_t flushed; /* the newest one that must survive everything */
-    uint64_t tried;
-};
-
-static struct world {
-    struct sim *sim;
-    struct random random;
-    struct host hosts[NODES];
-    uint64_t version;
-    struct map_group groups[GROUPS];
-    bool up[NODES];        /* as the map believes */
-    uint64_t known[NODES]; /* incarnations */
-    struct due due[GROUPS][KEYS];
-    uint64_t next_number;
-    uint64_t acks;
-    bool power; /* nodes lose power, too: then a lone primary's word is not enough */
-    bool calm;
-    bool deafness;   /* nodes may be deaf */
-    bool strikes;    /* primaries die as they take members in */
-    uint32_t strike; /* one that is to die in a moment; 0: none */
-    const char *failed;
-    uint64_t failed_detail[3];
-} world;
-
-static void fail(const char *what, uint64_t a, uint64_t b, uint64_t c)
+void storm_fail(const char *what, uint64_t a, uint64_t b, uint64_t c)
 {
     if (world.failed)
         return;
@@ -85,309 +27,9 @@ static void fail(const char *what, uint64_t a, uint64_t b, uint64_t c)
     world.failed_detail[2] = c;
 }
 
-static uint64_t below(uint64_t bound)
+uint64_t storm_below(uint64_t bound)
 {
     return random_below(&world.random, bound);
-}
-
-/* ---- the stand-in: views, and what group asks of map ------------------------------------------
- */
-
-static void refresh_view(struct host *host)
-{
-    host->header = (struct map_header){.version = world.version,
-                                       .node_count = NODES,
-                                       .group_count = GROUPS,
-                                       .copies = 2,
-                                       .min_in_sync = 1};
-    for (uint32_t i = 0; i < NODES; i++) {
-        char text[32];
-        struct net_addr addr;
-        (void)snprintf(text, sizeof text, "10.0.0.%u:7000", i + 1);
-        int result = net_addr_parse(text, &addr);
-        assert(result == 0);
-        host->nodes[i] = (struct map_node){.id = i + 1,
-                                           .state = world.up[i] ? MAP_NODE_UP : MAP_NODE_DOWN,
-                                           .incarnation = world.known[i],
-                                           .port = addr.port};
-        memcpy(host->nodes[i].ip, addr.ip, sizeof addr.ip);
-    }
-    memcpy(host->groups_seen, world.groups, sizeof world.groups);
-    host->view = (struct map_view){
-        .header = &host->header, .nodes = host->nodes, .groups = host->groups_seen, .refs = 1};
-}
-
-static struct host *host_of(const void *handle)
-{
-    for (uint32_t i = 0; i < NODES; i++) {
-        if (handle == &world.hosts[i])
-            return &world.hosts[i];
-    }
-    WRONG("not a handle of ours");
-}
-
-struct map_view *map_client_view(struct map_client *client)
-{
-    return &host_of(client)->view;
-}
-const struct map_node *map_view_node(const struct map_view *view, uint32_t node)
-{
-    return node >= 1 && node <= NODES ? &view->nodes[node - 1] : NULL;
-}
-const struct map_group *map_view_group(const struct map_view *view, uint32_t group)
-{
-    return group >= 1 && group <= GROUPS ? &view->groups[group - 1] : NULL;
-}
-void map_node_addr(const struct map_node *node, struct net_addr *ret_addr)
-{
-    *ret_addr = (struct net_addr){.port = node->port};
-    memcpy(ret_addr->ip, node->ip, sizeof node->ip);
-}
-uint32_t map_group_in_sync_count(const struct map_group *group)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < group->member_count; i++)
-        count += group->members[i].state == MAP_MEMBER_IN_SYNC;
-    return count;
-}
-uint32_t map_group_member_state(const struct map_group *group, uint32_t node)
-{
-    for (uint32_t i = 0; i < group->member_count; i++) {
-        if (group->members[i].node == node)
-            return group->members[i].state;
-    }
-    return 0;
-}
-bool map_lease_valid(const struct map_lease *lease)
-{
-    return env_now_ns() < host_of(lease)->lease_until_ns;
-}
-void map_client_suspect(struct map_client *client, uint32_t node, uint64_t incarnation)
-{
-    (void)client;
-    (void)node;
-    (void)incarnation;
-}
-
-static void tell_fiber(void *arg)
-{
-    struct host *host = arg;
-    fiber_sleep(below(30 * NS_PER_MS));
-    if (host->deaf)
-        return;
-    refresh_view(host);
-    if (host->groups)
-        group_host_map_changed(host->groups, &host->view);
-}
-
-static void tell(struct host *host)
-{
-    if (host->alive && !host->deaf)
-        reactor_spawn(sim_node_reactor(host->sim_node), "tell", tell_fiber, host);
-}
-
-void map_client_poke(struct map_client *client)
-{
-    tell(host_of(client));
-}
-
-static void map_changed(void)
-{
-    world.version++;
-    for (uint32_t i = 0; i < NODES; i++)
-        tell(&world.hosts[i]);
-}
-
-static struct map_member *member_of(struct map_group *group, uint32_t node)
-{
-    for (uint32_t i = 0; i < group->member_count; i++) {
-        if (group->members[i].node == node)
-            return &group->members[i];
-    }
-    return NULL;
-}
-
-int map_client_change_group(struct map_client *client, uint32_t id, uint32_t epoch,
-                            enum group_change_op op, uint32_t node, uint64_t deadline_ns)
-{
-    fiber_sleep(below(20 * NS_PER_MS));
-    bool mute = !world.calm && below(10) == 0;
-    if (host_of(client)->deaf)
-        fiber_sleep_until(deadline_ns);
-    if (host_of(client)->deaf || (mute && below(2) == 0))
-        return -ERR_TIMED_OUT; /* it never arrived */
-    struct map_group *group = &world.groups[id - 1];
-    struct map_member *member = member_of(group, node);
-    enum map_member_state from =
-        op == GROUP_CHANGE_IN_SYNC ? MAP_MEMBER_JOINING : MAP_MEMBER_IN_SYNC;
-    int result = -ERR_CAS_FAILED;
-    if (member && group->epoch == epoch && group->primary != 0 && node != group->primary &&
-        member->state == (uint32_t)from && (op == GROUP_CHANGE_DROP || world.up[node - 1])) {
-        member->state = op == GROUP_CHANGE_IN_SYNC ? MAP_MEMBER_IN_SYNC : MAP_MEMBER_JOINING;
-        group->epoch++;
-        map_changed();
-        result = 0;
-        if (world.strikes && op == GROUP_CHANGE_IN_SYNC && below(4) == 0)
-            world.strike = group->primary; /* before or after it learns that it was heard */
-    }
-    if (mute)
-        return -ERR_TIMED_OUT; /* it was done, but the answer is lost */
-    refresh_view(host_of(client));
-    return result;
-}
-
-/* ---- the stand-in: the map machine's rules -----------------------------------------------------
- */
-
-/* The leader has heard from this very process. */
-static bool sure(uint32_t node)
-{
-    const struct host *host = &world.hosts[node - 1];
-    return world.up[node - 1] && host->alive && host->incarnation == world.known[node - 1] &&
-           !host->fenced;
-}
-
-static void lost_to_joining(struct map_group *group)
-{
-    for (uint32_t i = 0; i < group->member_count; i++) {
-        if (group->members[i].state == MAP_MEMBER_LOST)
-            group->members[i].state = MAP_MEMBER_JOINING;
-    }
-}
-
-static uint32_t heir_of(const struct map_group *group, uint32_t except)
-{
-    uint32_t start = (uint32_t)below(group->member_count);
-    for (uint32_t i = 0; i < group->member_count; i++) {
-        const struct map_member *member = &group->members[(start + i) % group->member_count];
-        if (member->state == MAP_MEMBER_IN_SYNC && member->node != except && sure(member->node))
-            return member->node;
-    }
-    return 0;
-}
-
-static void forget_memory(uint32_t node, bool restarted)
-{
-    for (uint32_t i = 0; i < GROUPS; i++) {
-        struct map_group *group = &world.groups[i];
-        struct map_member *member = member_of(group, node);
-        if (!member)
-            continue;
-        if (member->state == MAP_MEMBER_JOINING && restarted)
-            group->epoch++;
-        if (member->state != MAP_MEMBER_IN_SYNC)
-            continue;
-        uint32_t heir = heir_of(group, node);
-        member->state = heir ? MAP_MEMBER_JOINING : MAP_MEMBER_LOST;
-        if (!heir)
-            group->primary = 0;
-        else
-            lost_to_joining(group);
-        if (heir && (group->primary == node || group->primary == 0))
-            group->primary = heir;
-        group->epoch++;
-    }
-    map_changed();
-}
-
-static void elect(struct map_group *group)
-{
-    struct map_replica_report best = {0};
-    uint32_t best_node = 0;
-    for (uint32_t i = 0; i < group->member_count; i++) {
-        const struct map_member *member = &group->members[i];
-        if (member->state != MAP_MEMBER_LOST)
-            continue;
-        const struct host *host = &world.hosts[member->node - 1];
-        if (!sure(member->node) || !host->groups)
-            return;
-        struct map_replica_report reports[GROUPS];
-        uint32_t count = group_host_reports(host->groups, reports, GROUPS);
-        for (uint32_t j = 0; j < count; j++) {
-            const struct map_replica_report *report = &reports[j];
-            if (report->group != group->id || !report->valid)
-                continue;
-            if (!best_node || report->last_epoch > best.last_epoch ||
-                (report->last_epoch == best.last_epoch && report->last_seq > best.last_seq)) {
-                best = *report;
-                best_node = member->node;
-            }
-        }
-    }
-    if (!best_node) {
-        fail("no lost member has a valid log", group->id, group->epoch, 0);
-        return;
-    }
-    lost_to_joining(group);
-    member_of(group, best_node)->state = MAP_MEMBER_IN_SYNC;
-    group->primary = best_node;
-    group->epoch++;
-    /* Only what was flushed (or written by a lone primary) has to be there. */
-    for (uint32_t k = 0; k < KEYS; k++) {
-        struct due *due = &world.due[group->id - 1][k];
-        due->acked = due->flushed;
-    }
-    map_changed();
-}
-
-static void resolve(struct map_group *group)
-{
-    if (group->primary != 0)
-        return;
-    uint32_t heir = heir_of(group, 0);
-    if (heir) {
-        lost_to_joining(group);
-        group->primary = heir;
-        group->epoch++;
-        map_changed();
-    } else if (map_group_in_sync_count(group) == 0) {
-        elect(group);
-    }
-}
-
-static void set_write_errors(struct host *host, uint32_t ppm)
-{
-    struct sim_disk_config config = *sim_disk_config(world.sim, host->disk);
-    config.write_error_ppm = ppm;
-    sim_disk_configure(world.sim, host->disk, &config);
-}
-
-static void host_stop(struct host *host, bool power);
-static void host_restart(struct host *host);
-
-static void authority_tick(void)
-{
-    uint64_t now_ns = sim_now_ns(world.sim);
-    for (uint32_t i = 0; i < NODES; i++) {
-        struct host *host = &world.hosts[i];
-        bool notice = world.calm || below(4) == 0;
-        struct store_health health = {0};
-        if (host->groups)
-            store_health(host->store, &health);
-        if (health.fenced && below(8) == 0) {
-            set_write_errors(host, 0);
-            host_stop(host, false); /* as node does it */
-            host_restart(host);
-        }
-        bool heard = !host->paused && !host->deaf;
-        if (host->alive && heard && host->incarnation != world.known[i] && notice) {
-            world.known[i] = host->incarnation;
-            world.up[i] = true;
-            forget_memory(i + 1, true);
-        } else if (!host->alive && world.up[i] && notice) {
-            world.up[i] = false;
-            forget_memory(i + 1, false);
-        } else if (!heard && world.up[i] && host->lease_until_ns + NS_PER_MS < now_ns &&
-                   host->incarnation == world.known[i]) {
-            world.up[i] = false; /* silent for longer than its lease */
-            host->fenced = true;
-            forget_memory(i + 1, false);
-        }
-        if (sure(i + 1) && heard)
-            host->lease_until_ns = now_ns + LEASE_NS;
-    }
-    for (uint32_t i = 0; i < GROUPS; i++)
-        resolve(&world.groups[i]);
 }
 
 /* ---- content: rows as batches, data as records of its own --------------------------------------
@@ -435,7 +77,7 @@ static int content_serving(void *context, struct group *group)
 {
     (void)context;
     (void)group;
-    fiber_sleep(below(2 * NS_PER_MS));
+    fiber_sleep(storm_below(2 * NS_PER_MS));
     return 0;
 }
 static void content_ceased(void *context, struct group *group)
@@ -542,7 +184,7 @@ static void check_read(struct host *host, struct group *group, uint32_t key)
         group_find_serving(host->groups, group_id(group), epoch, false, &again) < 0)
         return;
     if (value.number < floor)
-        fail("a read is older than an acknowledgement", group_id(group), value.number, floor);
+        storm_fail("a read is older than an acknowledgement", group_id(group), value.number, floor);
 }
 
 static void flush_group(struct group *group)
@@ -559,7 +201,7 @@ static void flush_group(struct group *group)
 
 static void write_one(struct host *host, struct group *group)
 {
-    uint32_t key = (uint32_t)below(KEYS);
+    uint32_t key = (uint32_t)storm_below(KEYS);
     struct due *due = &world.due[group_id(group) - 1][key];
     uint64_t number = ++world.next_number;
     uint64_t seq;
@@ -586,21 +228,21 @@ static void write_fiber(void *arg)
     struct host *host = arg;
     while (!world.calm) {
         struct group *group;
-        uint32_t id = 1 + (uint32_t)below(GROUPS);
+        uint32_t id = 1 + (uint32_t)storm_below(GROUPS);
         if (group_find_serving(host->groups, id, 0, true, &group) < 0) {
             fiber_sleep(3 * NS_PER_MS);
             continue;
         }
-        uint64_t dice = below(100);
+        uint64_t dice = storm_below(100);
         if (dice < 5)
             flush_group(group);
         else if (dice < 30)
-            check_read(host, group, (uint32_t)below(KEYS));
+            check_read(host, group, (uint32_t)storm_below(KEYS));
         else
             write_one(host, group);
         fiber_yield();
-        if (below(4) == 0)
-            fiber_sleep(below(2 * NS_PER_MS));
+        if (storm_below(4) == 0)
+            fiber_sleep(storm_below(2 * NS_PER_MS));
     }
 }
 
@@ -610,39 +252,23 @@ static void write_fiber(void *arg)
 static void start_fiber(void *arg)
 {
     struct host *host = arg;
-    const struct rpc_identity identity = {.node = host->id, .incarnation = host->incarnation};
-    struct disk *disk;
-    int result = disk_open(host->disk, DISK_BYTES, DISK_CREATE, &disk);
-    assert(result == 0);
-    struct store_identity found;
-    if (store_identify(disk, &found) < 0) {
-        const struct store_identity fresh = {.node = host->id};
-        result = store_format(disk, &fresh, true);
-        assert(result == 0);
-    }
-    struct rpc *rpc = rpc_new(&identity);
-    const struct group_host_options options = {
-        .node = host->id,
-        .store = &host->store,
+    const struct group_fixture fixture = {
+        .id = host->id,
+        .incarnation = host->incarnation,
+        .disk = host->disk,
         .log_memory_bytes = 512 * KIB,
-        .content = {[MAP_GROUP_META] = &content, [MAP_GROUP_DATA] = &content},
-        .content_context = {[MAP_GROUP_META] = host, [MAP_GROUP_DATA] = host},
+        .content = &content,
+        .context = host,
+        .store = &host->store,
     };
-    struct group_host *groups = group_host_new(rpc, &options);
-    const struct store_options store_options = {
-        .memory_bytes = 32 * MIB, .log_ops = &group_host_log_ops, .context = groups};
-    result = store_open(disk, &store_options, &host->store);
+    struct rpc *rpc;
+    struct group_host *groups;
+    int result = group_fixture_start(&fixture, &rpc, &groups);
     if (result < 0) {
-        fail("a store does not open", host->id, (uint64_t)-result, 0);
+        storm_fail("a store does not open", host->id, (uint64_t)-result, 0);
         return;
     }
-    result = group_host_load(groups);
-    assert(result == 0);
-    struct net_addr addr;
-    refresh_view(host);
-    map_node_addr(&host->nodes[host->id - 1], &addr);
-    result = rpc_listen(rpc, &addr);
-    assert(result == 0);
+    storm_refresh_view(host);
     host->rpc = rpc;
     host->groups = groups;
     group_host_start(groups, (struct map_client *)(void *)host, (struct map_lease *)(void *)host);
@@ -661,7 +287,7 @@ static void host_start(struct host *host)
     reactor_spawn(sim_node_reactor(host->sim_node), "start", start_fiber, host);
 }
 
-static void host_stop(struct host *host, bool power)
+void storm_host_stop(struct host *host, bool power)
 {
     host->groups = NULL;
     host->alive = false;
@@ -675,9 +301,9 @@ static void host_stop(struct host *host, bool power)
         sim_node_crash(host->sim_node);
 }
 
-static void host_restart(struct host *host)
+void storm_host_restart(struct host *host)
 {
-    set_write_errors(host, 0);
+    storm_set_write_errors(host, 0);
     sim_node_restart(host->sim_node);
     host_start(host);
 }
@@ -726,12 +352,12 @@ static uint32_t down_count(void)
 
 static void move_primary(struct map_group *group)
 {
-    uint32_t heir = group->primary ? heir_of(group, group->primary) : 0;
+    uint32_t heir = group->primary ? storm_heir_of(group, group->primary) : 0;
     if (!heir)
         return;
     group->primary = heir;
     group->epoch++;
-    map_changed();
+    storm_map_changed();
 }
 
 /* The map gives a joining member's place to a node outside. */
@@ -747,20 +373,20 @@ static void replace_member(struct map_group *group)
             continue;
         group->members[i].node = outside;
         group->epoch++;
-        map_changed();
+        storm_map_changed();
         return;
     }
 }
 
 static void disturb(struct host *host)
 {
-    struct host *other = &world.hosts[(host->id + below(NODES - 1)) % NODES];
-    uint64_t dice = below(100);
-    if (below(6) == 0)
-        replace_member(&world.groups[below(GROUPS)]);
+    struct host *other = &world.hosts[(host->id + storm_below(NODES - 1)) % NODES];
+    uint64_t dice = storm_below(100);
+    if (storm_below(6) == 0)
+        replace_member(&world.groups[storm_below(GROUPS)]);
     if (!host->alive) {
         if (dice < 40)
-            host_restart(host);
+            storm_host_restart(host);
     } else if (host->paused) {
         if (dice < 40) {
             sim_pause(host->sim_node, false);
@@ -768,16 +394,16 @@ static void disturb(struct host *host)
         }
     } else if (host->deaf) {
         host->deaf = dice >= 30;
-        tell(host);
+        storm_tell(host);
     } else if (host->fenced) {
-        host_stop(host, false);
-        host_restart(host);
+        storm_host_stop(host, false);
+        storm_host_restart(host);
     } else if (dice < 6) {
-        if (down_count() == 0 || below(6) == 0)
-            host_stop(host, world.power && below(2) == 0);
+        if (down_count() == 0 || storm_below(6) == 0)
+            storm_host_stop(host, world.power && storm_below(2) == 0);
     } else if (dice < 10) {
-        host_stop(host, false); /* back before anybody has noticed */
-        host_restart(host);
+        storm_host_stop(host, false); /* back before anybody has noticed */
+        storm_host_restart(host);
     } else if (dice < 14) {
         if (down_count() == 0) {
             sim_pause(host->sim_node, true);
@@ -791,9 +417,9 @@ static void disturb(struct host *host)
         sim_reset_conns(host->sim_node, other->sim_node);
     } else if (dice < 52) {
         if (down_count() == 0)
-            set_write_errors(host, 300000); /* until the process has noticed and ended */
+            storm_set_write_errors(host, 300000); /* until the process has noticed and ended */
     } else if (dice < 57) {
-        move_primary(&world.groups[below(GROUPS)]);
+        move_primary(&world.groups[storm_below(GROUPS)]);
     } else if (world.deafness && dice < 61) {
         host->deaf = down_count() == 0;
     }
@@ -806,9 +432,9 @@ static void run_for(uint64_t duration_ns)
         sim_run_for(world.sim, MIN(duration_ns, 20 * NS_PER_MS));
         struct host *struck = world.strike ? &world.hosts[world.strike - 1] : NULL;
         if (struck && struck->alive && !world.calm && down_count() == 0)
-            host_stop(struck, false);
+            storm_host_stop(struck, false);
         world.strike = 0;
-        authority_tick();
+        storm_authority_tick();
     }
 }
 
@@ -830,23 +456,23 @@ static void calm_down(void)
         sim_isolate(host->sim_node, false);
         for (uint32_t j = i + 1; j < NODES; j++)
             sim_partition(host->sim_node, world.hosts[j].sim_node, false);
-        set_write_errors(host, 0);
+        storm_set_write_errors(host, 0);
         if (host->paused)
             sim_pause(host->sim_node, false);
         host->paused = false;
         host->deaf = false;
-        tell(host);
+        storm_tell(host);
         if (host->fenced && host->alive)
-            host_stop(host, false);
+            storm_host_stop(host, false);
         if (!host->alive)
-            host_restart(host);
+            storm_host_restart(host);
     }
     uint64_t end_ns = sim_now_ns(world.sim) + 90 * NS_PER_S;
     while (!all_in_sync() && sim_now_ns(world.sim) < end_ns && !world.failed)
         run_for(50 * NS_PER_MS);
     if (!all_in_sync())
-        fail("the members do not come together again", world.groups[0].epoch, world.groups[1].epoch,
-             0);
+        storm_fail("the members do not come together again", world.groups[0].epoch,
+                   world.groups[1].epoch, 0);
     run_for(2 * NS_PER_S);
 }
 
@@ -865,17 +491,17 @@ static void check_key(struct host *host, uint32_t group, uint32_t key, uint8_t *
     if (result == -ENOENT)
         value.number = 0;
     else if (result < 0)
-        fail("a row cannot be read", host->id, group, key);
+        storm_fail("a row cannot be read", host->id, group, key);
     final_numbers[host->id - 1][group - 1][key] = value.number;
     if (value.extent.blocks == 0)
         return;
     if (store_extent_read(host->store, value.extent, 0, value.extent.blocks, data) < 0) {
-        fail("data cannot be read", host->id, group, key);
+        storm_fail("data cannot be read", host->id, group, key);
         return;
     }
     fill(want, value.extent.blocks, value.number);
     if (memcmp(want, data, (size_t)value.extent.blocks * STORE_BLOCK_BYTES) != 0)
-        fail("data is not what was written", host->id, group, key);
+        storm_fail("data is not what was written", host->id, group, key);
 }
 
 /* A node that is no member keeps nothing. */
@@ -885,7 +511,7 @@ static void check_wiped(struct host *host, uint32_t group)
     struct storm_value value;
     for (uint32_t k = 0; k < KEYS; k++) {
         if (store_get(host->store, key_of(bytes, group, k), &value, sizeof value) != -ENOENT)
-            fail("a row is left where the group is no more", host->id, group, k);
+            storm_fail("a row is left where the group is no more", host->id, group, k);
     }
 }
 
@@ -903,7 +529,7 @@ static void check_fiber(void *arg)
     }
     mem_free(data);
     if (store_check(host->store) < 0)
-        fail("a store is inconsistent", host->id, 0, 0);
+        storm_fail("a store is inconsistent", host->id, 0, 0);
     checkers--;
 }
 
@@ -920,13 +546,13 @@ static void compare(void)
         reactor_spawn(sim_node_reactor(world.hosts[i].sim_node), "check", check_fiber,
                       &world.hosts[i]);
     if (!sim_run_until(world.sim, checked, NULL, sim_now_ns(world.sim) + 60 * NS_PER_S))
-        fail("the final check does not end", 0, 0, 0);
+        storm_fail("the final check does not end", 0, 0, 0);
     for (uint32_t i = 0; i < GROUPS && !world.failed; i++) {
         const struct map_group *group = &world.groups[i];
         for (uint32_t k = 0; k < KEYS; k++) {
             uint64_t number = final_numbers[group->primary - 1][i][k];
             if (number < world.due[i][k].acked)
-                fail("an acknowledged change is gone", i + 1, number, world.due[i][k].acked);
+                storm_fail("an acknowledged change is gone", i + 1, number, world.due[i][k].acked);
             for (uint32_t j = 0; j < group->member_count; j++) {
                 if (final_numbers[group->members[j].node - 1][i][k] != number && getenv("CFS_LOG"))
                     printf("group %u key %u node %u: %llu, primary %u: %llu, acked %llu\n", i + 1,
@@ -935,7 +561,7 @@ static void compare(void)
                            group->primary, (unsigned long long)number,
                            (unsigned long long)world.due[i][k].acked);
                 if (final_numbers[group->members[j].node - 1][i][k] != number)
-                    fail("members differ", i + 1, k, group->members[j].node);
+                    storm_fail("members differ", i + 1, k, group->members[j].node);
             }
         }
     }
@@ -946,7 +572,7 @@ static void sink(void *context, enum log_level level, const char *line)
 {
     (void)context;
     if (level == LOG_ERROR && !strstr(line, "store-fenced"))
-        fail("an error was logged", 0, 0, 0);
+        storm_fail("an error was logged", 0, 0, 0);
     if (level == LOG_ERROR || getenv("CFS_LOG"))
         fprintf(stderr, "%.3f %s\n", (double)sim_now_ns(world.sim) / 1e9, line);
 }
@@ -955,8 +581,8 @@ static bool run_seed(uint64_t seed)
 {
     world_start(seed);
     for (uint32_t i = 0; i < STEPS && !world.failed; i++) {
-        disturb(&world.hosts[below(NODES)]);
-        run_for((1 + below(10)) * 20 * NS_PER_MS);
+        disturb(&world.hosts[storm_below(NODES)]);
+        run_for((1 + storm_below(10)) * 20 * NS_PER_MS);
     }
     if (!world.failed)
         calm_down();

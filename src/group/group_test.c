@@ -15,8 +15,9 @@
 #include "env/sim.h"
 #include "format/wire_group.h"
 #include "group/group.h"
+#include "group/group_fixture.h"
 
-enum { NODES = 3, GROUP = 1, TABLE = 0x10, DISK_BYTES = 1 << 30 };
+enum { NODES = 3, GROUP = 1, TABLE = 0x10 };
 
 struct host {
     struct world *world;
@@ -53,15 +54,7 @@ static struct map_view *view_now(void)
                                  .copies = 2,
                                  .min_in_sync = 1};
     for (uint32_t i = 0; i < NODES; i++) {
-        char text[32];
-        struct net_addr addr;
-        (void)snprintf(text, sizeof text, "10.0.0.%u:7000", i + 1);
-        assert(net_addr_parse(text, &addr) == 0);
-        nodes[i] = (struct map_node){.id = i + 1,
-                                     .state = MAP_NODE_UP,
-                                     .incarnation = world.incarnations[i],
-                                     .port = addr.port};
-        memcpy(nodes[i].ip, addr.ip, sizeof addr.ip);
+        group_fixture_node(&nodes[i], i + 1, MAP_NODE_UP, world.incarnations[i]);
     }
     view = (struct map_view){.header = &header, .nodes = nodes, .groups = &world.group, .refs = 1};
     return &view;
@@ -71,34 +64,6 @@ struct map_view *map_client_view(struct map_client *client)
 {
     (void)client;
     return view_now();
-}
-const struct map_node *map_view_node(const struct map_view *view, uint32_t node)
-{
-    return node >= 1 && node <= NODES ? &view->nodes[node - 1] : NULL;
-}
-const struct map_group *map_view_group(const struct map_view *view, uint32_t group)
-{
-    return group == GROUP ? view->groups : NULL;
-}
-void map_node_addr(const struct map_node *node, struct net_addr *ret_addr)
-{
-    *ret_addr = (struct net_addr){.port = node->port};
-    memcpy(ret_addr->ip, node->ip, sizeof node->ip);
-}
-uint32_t map_group_in_sync_count(const struct map_group *group)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < group->member_count; i++)
-        count += group->members[i].state == MAP_MEMBER_IN_SYNC;
-    return count;
-}
-uint32_t map_group_member_state(const struct map_group *group, uint32_t node)
-{
-    for (uint32_t i = 0; i < group->member_count; i++) {
-        if (group->members[i].node == node)
-            return group->members[i].state;
-    }
-    return 0;
 }
 bool map_lease_valid(const struct map_lease *lease)
 {
@@ -194,34 +159,16 @@ static const struct group_content_ops content = {
 static void start_fiber(void *arg)
 {
     struct host *host = arg;
-    const struct rpc_identity identity = {.node = host->id,
-                                          .incarnation = world.incarnations[host->id - 1]};
-    struct disk *disk;
-    int result = disk_open(host->disk, DISK_BYTES, DISK_CREATE, &disk);
-    assert(result == 0);
-    struct store_identity store_identity_row;
-    if (store_identify(disk, &store_identity_row) < 0) {
-        const struct store_identity fresh = {.node = host->id};
-        result = store_format(disk, &fresh, false);
-        assert(result == 0);
-    }
-    host->rpc = rpc_new(&identity);
-    const struct group_host_options options = {
-        .node = host->id,
-        .store = &host->store,
+    const struct group_fixture fixture = {
+        .id = host->id,
+        .incarnation = world.incarnations[host->id - 1],
+        .disk = host->disk,
         .log_memory_bytes = 1 * MIB,
-        .content = {[MAP_GROUP_META] = &content, [MAP_GROUP_DATA] = &content},
+        .content = &content,
+        .store = &host->store,
     };
-    struct group_host *groups = group_host_new(host->rpc, &options);
-    const struct store_options store_options = {
-        .memory_bytes = 32 * MIB, .log_ops = &group_host_log_ops, .context = groups};
-    result = store_open(disk, &store_options, &host->store);
-    assert(result == 0);
-    result = group_host_load(groups);
-    assert(result == 0);
-    struct net_addr addr;
-    map_node_addr(&view_now()->nodes[host->id - 1], &addr);
-    result = rpc_listen(host->rpc, &addr);
+    struct group_host *groups;
+    int result = group_fixture_start(&fixture, &host->rpc, &groups);
     assert(result == 0);
     host->groups = groups;
     group_host_start(groups, (struct map_client *)(void *)&world,
@@ -444,34 +391,6 @@ static void backup_returns_by_log(void **state)
     sim_free(world.sim);
 }
 
-static void set_flush_time(uint32_t id, uint64_t flush_ns)
-{
-    const char *disk = world.hosts[id - 1].disk;
-    struct sim_disk_config config = *sim_disk_config(world.sim, disk);
-    config.flush_min_ns = config.flush_max_ns = flush_ns;
-    sim_disk_configure(world.sim, disk, &config);
-}
-
-/* A member whose disk hangs takes records, but flushes nothing: who waits for an fsync must not
- * hang with it. It comes back when its disk does. */
-static void hung_disk_of_a_member(void **state)
-{
-    (void)state;
-    world_start(6);
-    write_some(0, 100);
-    set_flush_time(2, 90 * NS_PER_S);
-    uint64_t begin_ns = sim_now_ns(world.sim);
-    write_some(100, 100); /* ends with a flush */
-    assert_true(sim_now_ns(world.sim) - begin_ns < 15 * NS_PER_S);
-    assert_int_equal(member(2)->state, MAP_MEMBER_JOINING);
-    set_flush_time(2, NS_PER_MS);
-    sim_run_for(world.sim, 90 * NS_PER_S);
-    wait_in_sync(2);
-    write_some(200, 100);
-    expect_equal(1, 2, 300);
-    sim_free(world.sim);
-}
-
 static void primary_dies_and_returns(void **state)
 {
     (void)state;
@@ -525,6 +444,34 @@ static void all_die_and_nothing_flushed_is_lost(void **state)
     sim_free(world.sim);
 }
 
+static void set_flush_time(uint32_t id, uint64_t flush_ns)
+{
+    const char *disk = world.hosts[id - 1].disk;
+    struct sim_disk_config config = *sim_disk_config(world.sim, disk);
+    config.flush_min_ns = config.flush_max_ns = flush_ns;
+    sim_disk_configure(world.sim, disk, &config);
+}
+
+/* A member whose disk hangs takes records, but flushes nothing: who waits for an fsync must not
+ * hang with it. It comes back when its disk does. */
+static void hung_disk_of_a_member(void **state)
+{
+    (void)state;
+    world_start(6);
+    write_some(0, 100);
+    set_flush_time(2, 90 * NS_PER_S);
+    uint64_t begin_ns = sim_now_ns(world.sim);
+    write_some(100, 100); /* ends with a flush */
+    assert_true(sim_now_ns(world.sim) - begin_ns < 15 * NS_PER_S);
+    assert_int_equal(member(2)->state, MAP_MEMBER_JOINING);
+    set_flush_time(2, NS_PER_MS);
+    sim_run_for(world.sim, 90 * NS_PER_S);
+    wait_in_sync(2);
+    write_some(200, 100);
+    expect_equal(1, 2, 300);
+    sim_free(world.sim);
+}
+
 /* ---- messages of another epoch ----------------------------------------------------------------
  */
 
@@ -533,7 +480,6 @@ struct stray {
     uint32_t epoch;
     int status;
     bool done;
-        cmocka_unit_test(hung_disk_of_a_member),
 };
 
 /* An empty PREPARE from node to node 2. */
@@ -587,6 +533,7 @@ int main(void)
         cmocka_unit_test(primary_dies_and_returns),
         cmocka_unit_test(new_member_joins_by_scan),
         cmocka_unit_test(all_die_and_nothing_flushed_is_lost),
+        cmocka_unit_test(hung_disk_of_a_member),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
