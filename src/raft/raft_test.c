@@ -252,30 +252,42 @@ static void script_reply(struct script *script, enum raft_message_type type, uin
     script_event(script, (struct raft_event){.type = RAFT_EVENT_MESSAGE, .message = &message});
 }
 
-/* Paper, figure 8 (c): S1, leader of term 4, has brought its entry of term 2 to a majority. It must
- * not commit it, because S5 with its entry of term 3 could still win and overwrite it; (e): once an
- * entry of term 4 is on a majority, both are committed. */
-static void test_figure_8(void **state)
+/* Node 1 of that configuration; started by the test. */
+static struct script script_new(struct wire_raft_config config)
 {
-    (void)state;
-    struct raft_options options = {
+    const struct raft_options options = {
         .node = 1,
         .seed = 1,
         .election_min_ns = 600 * NS_PER_MS,
         .election_max_ns = 1200 * NS_PER_MS,
         .heartbeat_ns = 150 * NS_PER_MS,
         .gone_stagger_ns = 50 * NS_PER_MS,
-        .config = {.voter_count = 5, .voters = {1, 2, 3, 4, 5}},
+        .config = config,
     };
-    struct script script = {.raft = raft_new(&options), .now_ns = NS_PER_S};
+    return (struct script){.raft = raft_new(&options), .now_ns = NS_PER_S};
+}
+
+static void script_time_out(struct script *script)
+{
+    script->now_ns = raft_deadline_ns(script->raft);
+    script_event(script, (struct raft_event){.type = RAFT_EVENT_TICK});
+}
+
+/* Paper, figure 8 (c): S1, leader of term 4, has brought its entry of term 2 to a majority. It must
+ * not commit it, because S5 with its entry of term 3 could still win and overwrite it; (e): once an
+ * entry of term 4 is on a majority, both are committed. */
+static void test_figure_8(void **state)
+{
+    (void)state;
+    struct script script =
+        script_new((struct wire_raft_config){.voter_count = 5, .voters = {1, 2, 3, 4, 5}});
     struct slice data = slice_of("entry", 5);
     raft_restore_state(script.raft, 3, 0);
     assert_int_equal(raft_restore_entry(script.raft, 1, 1, RAFT_ENTRY_DATA, data), 0);
     assert_int_equal(raft_restore_entry(script.raft, 2, 2, RAFT_ENTRY_DATA, data), 0);
     raft_start(script.raft, script.now_ns);
 
-    script.now_ns = raft_deadline_ns(script.raft);
-    script_event(&script, (struct raft_event){.type = RAFT_EVENT_TICK});
+    script_time_out(&script);
     assert_int_equal(raft_role(script.raft), RAFT_PRE_CANDIDATE);
     script_reply(&script, RAFT_PRE_VOTE_REPLY, 2, 4, 0);
     script_reply(&script, RAFT_PRE_VOTE_REPLY, 3, 4, 0);
@@ -302,23 +314,14 @@ static void test_figure_8(void **state)
 static void test_joint_left_behind(void **state)
 {
     (void)state;
-    struct raft_options options = {
-        .node = 1,
-        .seed = 1,
-        .election_min_ns = 600 * NS_PER_MS,
-        .election_max_ns = 1200 * NS_PER_MS,
-        .heartbeat_ns = 150 * NS_PER_MS,
-        .gone_stagger_ns = 50 * NS_PER_MS,
-        .config = {.voter_count = 2, .voters = {1, 2}},
-    };
     struct wire_raft_config joint = {
         .voter_count = 2, .voters = {1, 2}, .old_count = 1, .voters_old = {2}};
-    struct script script = {.raft = raft_new(&options), .now_ns = NS_PER_S};
+    struct script script =
+        script_new((struct wire_raft_config){.voter_count = 2, .voters = {1, 2}});
     raft_restore_state(script.raft, 1, 0);
     raft_restore_snapshot(script.raft, 7, 1, &joint);
     raft_start(script.raft, script.now_ns);
-    script.now_ns = raft_deadline_ns(script.raft);
-    script_event(&script, (struct raft_event){.type = RAFT_EVENT_TICK});
+    script_time_out(&script);
     script_reply(&script, RAFT_PRE_VOTE_REPLY, 2, 2, 0);
     script_reply(&script, RAFT_VOTE_REPLY, 2, 2, 0);
     assert_int_equal(raft_role(script.raft), RAFT_LEADER);
@@ -334,23 +337,14 @@ static void test_joint_left_behind(void **state)
 static void test_removed_still_needed(void **state)
 {
     (void)state;
-    struct raft_options options = {
-        .node = 1,
-        .seed = 1,
-        .election_min_ns = 600 * NS_PER_MS,
-        .election_max_ns = 1200 * NS_PER_MS,
-        .heartbeat_ns = 150 * NS_PER_MS,
-        .gone_stagger_ns = 50 * NS_PER_MS,
-        .config = {.voter_count = 3, .voters = {1, 2, 3}},
-    };
-    struct script script = {.raft = raft_new(&options), .now_ns = NS_PER_S};
+    struct script script =
+        script_new((struct wire_raft_config){.voter_count = 3, .voters = {1, 2, 3}});
     struct wire_raft_config next = {.voter_count = 1, .voters = {2}};
     raft_restore_state(script.raft, 1, 0);
     assert_int_equal(
         raft_restore_entry(script.raft, 1, 1, RAFT_ENTRY_CONFIG, slice_of(&next, sizeof next)), 0);
     raft_start(script.raft, script.now_ns);
-    script.now_ns = raft_deadline_ns(script.raft);
-    script_event(&script, (struct raft_event){.type = RAFT_EVENT_TICK});
+    script_time_out(&script);
     assert_int_equal(raft_role(script.raft), RAFT_PRE_CANDIDATE);
     script_reply(&script, RAFT_PRE_VOTE_REPLY, 2, 2, 0);
     assert_int_equal(raft_role(script.raft), RAFT_CANDIDATE);
@@ -360,8 +354,7 @@ static void test_removed_still_needed(void **state)
     script_reply(&script, RAFT_APPEND_REPLY, 2, 2, 2);
     assert_int_equal(raft_commit_index(script.raft), 2);
     assert_int_equal(raft_role(script.raft), RAFT_FOLLOWER);
-    script.now_ns = raft_deadline_ns(script.raft);
-    script_event(&script, (struct raft_event){.type = RAFT_EVENT_TICK});
+    script_time_out(&script);
     assert_int_equal(raft_role(script.raft), RAFT_FOLLOWER);
     raft_free(script.raft);
 }
