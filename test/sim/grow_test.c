@@ -6,13 +6,12 @@
  * arguments: seeds (default: a fixed set). */
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "base/mem.h"
 #include "base/random.h"
 #include "cluster.h"
+#include "plain_file.h"
 
 enum { FILES = 80, BIG_BYTES = 200000, SMALL_BYTES = 1000, REST_S = 60 };
 
@@ -36,8 +35,6 @@ struct run {
     bool done;
 };
 
-static const struct client_cred root = {.checked = true};
-
 #define CHECK(expression)                                                                          \
     do {                                                                                           \
         int check_result_ = (expression);                                                          \
@@ -47,65 +44,9 @@ static const struct client_cred root = {.checked = true};
         }                                                                                          \
     } while (0)
 
-static void fill(uint8_t *bytes, uint32_t count, uint32_t file)
-{
-    for (uint32_t i = 0; i < count; i++)
-        bytes[i] = (uint8_t)(file * 37 + i * 11 + (i >> 8));
-}
-
 static uint32_t file_bytes(uint32_t file)
 {
     return file % 2 ? BIG_BYTES : SMALL_BYTES;
-}
-
-static struct client_place place_of(uint32_t file, char name[32])
-{
-    (void)snprintf(name, 32, "file%u", file);
-    return (struct client_place){CFS_ROOT_INO, slice_of(name, strlen(name))};
-}
-
-static void make_file(struct run *run, struct client *client, uint32_t file)
-{
-    char name[32];
-    struct client_file *open;
-    const struct client_place place = place_of(file, name);
-    CHECK(client_create(client, &root, &place, S_IFREG | 0644, true, &open));
-    if (run->failed)
-        return;
-    uint32_t bytes = file_bytes(file);
-    struct buf *buf = buf_new(bytes);
-    fill(buf->data, bytes, file);
-    CHECK(client_write(open, 0, (struct buf_slice){buf, 0, bytes}));
-    buf_put(buf);
-    CHECK(client_release(open));
-}
-
-static void check_file(struct run *run, struct client *client, uint32_t file)
-{
-    char name[32];
-    struct wire_attr attr;
-    struct client_file *open;
-    struct client_data data;
-    const struct client_place place = place_of(file, name);
-    CHECK(client_lookup(client, &root, place.dir, place.name, &attr));
-    if (!run->failed)
-        CHECK(client_open(client, &root, attr.ino, &open));
-    if (run->failed)
-        return;
-    CHECK(client_read(open, 0, BIG_BYTES, &data));
-    if (!run->failed) {
-        uint32_t bytes = file_bytes(file);
-        uint8_t *got = mem_alloc(BIG_BYTES);
-        uint8_t *want = mem_alloc(BIG_BYTES);
-        fill(want, bytes, file);
-        client_data_copy(&data, got);
-        if (attr.size != bytes || data.bytes != bytes || memcmp(got, want, bytes) != 0)
-            CHECK(-EBADMSG);
-        client_data_fini(&data);
-        mem_free(got);
-        mem_free(want);
-    }
-    CHECK(client_release(open));
 }
 
 /* Writes and reads until told to stop. */
@@ -115,16 +56,18 @@ static void worker(void *arg)
     struct map_client *map;
     struct client *client = cluster_client(&run->cluster, &map);
     while (!run->stop && !run->failed) {
-        if (run->made < FILES)
-            make_file(run, client, run->made++);
+        if (run->made < FILES) {
+            uint32_t next = run->made++;
+            CHECK(plain_file_make(client, next, file_bytes(next)));
+        }
         uint32_t file = (uint32_t)(env_entropy_u64() % run->made);
         if (!run->failed)
-            check_file(run, client, file);
+            CHECK(plain_file_check(client, file, file_bytes(file)));
         run->rounds++;
         fiber_sleep(20 * NS_PER_MS);
     }
     for (uint32_t i = 0; i < run->made && !run->failed; i++)
-        check_file(run, client, i);
+        CHECK(plain_file_check(client, i, file_bytes(i)));
     run->stopped = true;
 }
 
@@ -249,7 +192,7 @@ static void operator(void *arg)
     wait_main(run);
     rest(run, map, "cold");
     for (uint32_t i = 0; i < run->made && !run->failed; i++)
-        check_file(run, client, i);
+        CHECK(plain_file_check(client, i, file_bytes(i)));
     run->done = true;
 }
 
@@ -261,7 +204,7 @@ static void replacer(void *arg)
     struct map_client *map;
     struct client *client = cluster_client(&run->cluster, &map);
     rest(run, map, "formed");
-    make_file(run, client, run->made++);
+    CHECK(plain_file_make(client, run->made++, file_bytes(0)));
     (void)add(run, map);
     (void)add(run, map);
     for (uint32_t i = 0; i < 2; i++) {
@@ -273,7 +216,7 @@ static void replacer(void *arg)
     wait_main(run);
     rest(run, map, "cold");
     if (!run->failed)
-        check_file(run, client, 0);
+        CHECK(plain_file_check(client, 0, file_bytes(0)));
     run->done = true;
 }
 

@@ -6,12 +6,11 @@
  * other. Virtual time; arguments: seeds (default: a fixed set). */
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "base/mem.h"
 #include "cluster.h"
+#include "plain_file.h"
 
 enum { HOSTS = 3, TARGETS = 2, FILES = 60, BYTES = 20000, ROUNDS = 6, REST_S = 60 };
 
@@ -30,8 +29,6 @@ struct run {
     int error;
 };
 
-static const struct client_cred root = {.checked = true};
-
 #define CHECK(expression)                                                                          \
     do {                                                                                           \
         int check_result_ = (expression);                                                          \
@@ -41,66 +38,22 @@ static const struct client_cred root = {.checked = true};
         }                                                                                          \
     } while (0)
 
-static struct client_place place_of(uint32_t file, char name[32])
-{
-    (void)snprintf(name, 32, "file%u", file);
-    return (struct client_place){CFS_ROOT_INO, slice_of(name, strlen(name))};
-}
-
-static void make_file(struct run *run, struct client *client, uint32_t file)
-{
-    char name[32];
-    struct client_file *open;
-    const struct client_place place = place_of(file, name);
-    CHECK(client_create(client, &root, &place, S_IFREG | 0644, true, &open));
-    if (run->failed)
-        return;
-    struct buf *buf = buf_new(BYTES);
-    memset(buf->data, (int)(file % 251), BYTES);
-    CHECK(client_write(open, 0, (struct buf_slice){buf, 0, BYTES}));
-    buf_put(buf);
-    CHECK(client_release(open));
-}
-
-static void check_file(struct run *run, struct client *client, uint32_t file)
-{
-    char name[32];
-    struct wire_attr attr;
-    struct client_file *open;
-    struct client_data data;
-    const struct client_place place = place_of(file, name);
-    CHECK(client_lookup(client, &root, place.dir, place.name, &attr));
-    if (!run->failed)
-        CHECK(client_open(client, &root, attr.ino, &open));
-    if (run->failed)
-        return;
-    CHECK(client_read(open, 0, BYTES, &data));
-    if (!run->failed) {
-        uint8_t *got = mem_zalloc(BYTES);
-        CHECK(data.bytes == BYTES ? 0 : -EBADMSG);
-        client_data_copy(&data, got);
-        for (uint32_t i = 0; i < BYTES && !run->failed; i++)
-            CHECK(got[i] == file % 251 ? 0 : -EBADMSG);
-        client_data_fini(&data);
-        mem_free(got);
-    }
-    CHECK(client_release(open));
-}
-
 static void worker(void *arg)
 {
     struct run *run = arg;
     struct map_client *map;
     struct client *client = cluster_client(&run->cluster, &map);
     while (!run->stop && !run->failed) {
-        if (run->made < FILES)
-            make_file(run, client, run->made++);
+        if (run->made < FILES) {
+            uint32_t next = run->made++;
+            CHECK(plain_file_make(client, next, BYTES));
+        }
         if (!run->failed)
-            check_file(run, client, (uint32_t)(env_entropy_u64() % run->made));
+            CHECK(plain_file_check(client, (uint32_t)(env_entropy_u64() % run->made), BYTES));
         fiber_sleep(20 * NS_PER_MS);
     }
     for (uint32_t i = 0; i < run->made && !run->failed; i++)
-        check_file(run, client, i);
+        CHECK(plain_file_check(client, i, BYTES));
     run->stopped = true;
 }
 

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: MIT */
+#include "plain_file.h"
+
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/mem.h"
+
+static const struct client_cred root = {.checked = true};
+
+static struct client_place place_of(uint32_t file, char name[32])
+{
+    (void)snprintf(name, 32, "file%u", file);
+    return (struct client_place){CFS_ROOT_INO, slice_of(name, strlen(name))};
+}
+
+static void fill(uint8_t *bytes, uint32_t count, uint32_t file)
+{
+    for (uint32_t i = 0; i < count; i++)
+        bytes[i] = (uint8_t)(file * 37 + i * 11 + (i >> 8));
+}
+
+int plain_file_make(struct client *client, uint32_t file, uint32_t bytes)
+{
+    char name[32];
+    struct client_file *open;
+    const struct client_place place = place_of(file, name);
+    int result = client_create(client, &root, &place, S_IFREG | 0644, true, &open);
+    if (result < 0)
+        return result;
+    struct buf *buf = buf_new(bytes);
+    fill(buf->data, bytes, file);
+    result = client_write(open, 0, (struct buf_slice){buf, 0, bytes});
+    buf_put(buf);
+    int released = client_release(open);
+    return result < 0 ? result : released;
+}
+
+/* One byte more is asked for than there should be. */
+static int check_content(struct client_file *open, uint32_t file, uint32_t bytes)
+{
+    struct client_data data;
+    int result = client_read(open, 0, bytes + 1, &data);
+    if (result < 0)
+        return result;
+    uint8_t *got = mem_alloc(bytes + 1);
+    uint8_t *want = mem_alloc(bytes);
+    fill(want, bytes, file);
+    client_data_copy(&data, got);
+    if (data.bytes != bytes || memcmp(got, want, bytes) != 0)
+        result = -EBADMSG;
+    client_data_fini(&data);
+    mem_free(got);
+    mem_free(want);
+    return result < 0 ? result : 0;
+}
+
+int plain_file_check(struct client *client, uint32_t file, uint32_t bytes)
+{
+    char name[32];
+    struct wire_attr attr;
+    struct client_file *open;
+    const struct client_place place = place_of(file, name);
+    int result = client_lookup(client, &root, place.dir, place.name, &attr);
+    if (result == 0 && attr.size != bytes)
+        return -EBADMSG;
+    if (result == 0)
+        result = client_open(client, &root, attr.ino, &open);
+    if (result < 0)
+        return result;
+    result = check_content(open, file, bytes);
+    int released = client_release(open);
+    return result < 0 ? result : released;
+}
