@@ -110,15 +110,19 @@ def cell(result, unit):
     return f"{rate:,.0f}".replace(",", " ")
 
 
+def measured(targets, rows, only):
+    """The rows that are wanted, each with what it gave, by target."""
+    for name, unit, runner in rows:
+        if not only or only in name:
+            yield name, unit, {target.name: runner(target) for target in targets}
+
+
 def peer_table(targets, rows, only):
     """Rate and CPU of each; returns the results."""
     print(f"{'':<30} {'unit':<6}" + "".join(f"{target.name:>20}" for target in targets) +
           f"{'of best peer':>14}")
     results = []
-    for name, unit, runner in rows:
-        if only and only not in name:
-            continue
-        line = {target.name: runner(target) for target in targets}
+    for name, unit, line in measured(targets, rows, only):
         cpus = [line[target.name]["cpu_us"] for target in targets]
         cells = "".join(f"{cell(line[target.name], unit):>12} {cpu:>7.0f}"
                         for target, cpu in zip(targets, cpus))
@@ -131,12 +135,7 @@ def table(targets, rows, only):
     print(f"{'':<30} {'unit':<6}" + "".join(f"{target.name:>11}" for target in targets) +
           f"{'CPU us/op':>11} {'p50 us':>9} {'p99 us':>9}")
     results = []
-    for name, unit, runner in rows:
-        if only and only not in name:
-            continue
-        line = {}
-        for target in targets:
-            line[target.name] = runner(target)
+    for name, unit, line in measured(targets, rows, only):
         last = line[targets[-1].name]
         cpu = last["cpu_us"]
         print(f"{name:<30} {unit:<6}" +

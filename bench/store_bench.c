@@ -49,6 +49,21 @@ void bench_fiber_done(struct bench *bench)
     waitq_wake_all(&bench->done);
 }
 
+void bench_batches(struct bench *bench, bench_batch_fn one)
+{
+    struct store_batch batch;
+    uint64_t index;
+    store_batch_init(&batch);
+    while (bench_next(bench, &index)) {
+        uint64_t start = env_now_ns();
+        store_batch_reset(&batch);
+        one(bench, index, &batch);
+        bench_op_done(bench, start);
+    }
+    store_batch_fini(&batch);
+    bench_fiber_done(bench);
+}
+
 bool bench_wants(const struct bench *bench, const char *name)
 {
     return !bench->only || strstr(name, bench->only);

@@ -48,6 +48,9 @@ void bench_check(int result, const char *what);
 bool bench_next(struct bench *bench, uint64_t *ret_index);
 /* An operation that began at start_ns has ended. */
 void bench_op_done(struct bench *bench, uint64_t start_ns);
+/* All of a fiber whose operations each fill and commit a batch. one must not keep the batch. */
+typedef void (*bench_batch_fn)(struct bench *bench, uint64_t index, struct store_batch *batch);
+void bench_batches(struct bench *bench, bench_batch_fn one);
 /* A fiber of a row ends. */
 void bench_fiber_done(struct bench *bench);
 bool bench_wants(const struct bench *bench, const char *name);

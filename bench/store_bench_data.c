@@ -16,11 +16,10 @@ static struct slice part_key(uint64_t index, uint32_t part, uint8_t key[14])
 }
 
 /* One MiB at index: four extents, and their rows in one transaction. */
-static uint64_t append_mib(struct bench *bench, uint64_t index, struct store_batch *batch)
+static void append_one(struct bench *bench, uint64_t index, struct store_batch *batch)
 {
     struct buf *buf = buf_new(MIB);
     be64_store(buf->data, index); /* the rest is what was there: writing it is not the store's */
-    store_batch_reset(batch);
     bench_check(store_reserve(bench->store, MIB, false), "reserve");
     for (uint32_t i = 0; i < PARTS; i++) {
         struct store_extent extent;
@@ -35,23 +34,12 @@ static uint64_t append_mib(struct bench *bench, uint64_t index, struct store_bat
         bench->extents[index * PARTS + i] = extent;
     }
     buf_put(buf);
-    return store_commit(bench->store, batch);
+    bench_check(store_wait_written(bench->store, store_commit(bench->store, batch)), "wait");
 }
 
 static void append(void *arg)
 {
-    struct bench *bench = arg;
-    struct store_batch batch;
-    uint64_t index;
-    store_batch_init(&batch);
-    while (bench_next(bench, &index)) {
-        uint64_t start = env_now_ns();
-        uint64_t lsn = append_mib(bench, index, &batch);
-        bench_check(store_wait_written(bench->store, lsn), "wait");
-        bench_op_done(bench, start);
-    }
-    store_batch_fini(&batch);
-    bench_fiber_done(bench);
+    bench_batches(arg, append_one);
 }
 
 static struct store_extent find_part(struct bench *bench, uint64_t index, uint32_t part)
@@ -112,40 +100,34 @@ static void read_block(void *arg)
 
 /* What a member of a group does for a write of 64 KiB: log record with its extent, then the mark
  * that it is applied, and the rows. */
+static void replicate_one(struct bench *bench, uint64_t index, struct store_batch *batch)
+{
+    uint32_t blocks = 16;
+    struct buf *buf = buf_new(blocks * STORE_BLOCK_BYTES);
+    struct store_extent extent;
+    uint8_t key[14], payload[200] = {0};
+    struct slice name = part_key(1ull << 40 | index, 0, key);
+    bench_check(store_reserve(bench->store, buf->bytes, false), "reserve");
+    bench_check(
+        store_extent_write(bench->store, (struct buf_slice){buf, 0, buf->bytes}, blocks, &extent),
+        "extent");
+    buf_put(buf);
+    const struct store_log_record record = {.group = 3,
+                                            .epoch = 1,
+                                            .seq = index + 1,
+                                            .payload = slice_of(payload, sizeof payload),
+                                            .extents = &extent,
+                                            .extent_count = 1};
+    uint64_t lsn = store_log_append(bench->store, &record);
+    bench_check(store_wait_written(bench->store, lsn), "wait");
+    store_batch_put(batch, name, slice_of(&extent, sizeof extent));
+    store_batch_extent_add(batch, extent, name);
+    (void)store_apply(bench->store, 3, index + 1, batch);
+}
+
 static void replicate(void *arg)
 {
-    struct bench *bench = arg;
-    struct store_batch batch;
-    uint64_t index;
-    uint32_t blocks = 16;
-    store_batch_init(&batch);
-    while (bench_next(bench, &index)) {
-        uint64_t start = env_now_ns();
-        struct buf *buf = buf_new(blocks * STORE_BLOCK_BYTES);
-        struct store_extent extent;
-        uint8_t key[14], payload[200] = {0};
-        struct slice name = part_key(1ull << 40 | index, 0, key);
-        bench_check(store_reserve(bench->store, buf->bytes, false), "reserve");
-        bench_check(store_extent_write(bench->store, (struct buf_slice){buf, 0, buf->bytes}, blocks,
-                                       &extent),
-                    "extent");
-        buf_put(buf);
-        const struct store_log_record record = {.group = 3,
-                                                .epoch = 1,
-                                                .seq = index + 1,
-                                                .payload = slice_of(payload, sizeof payload),
-                                                .extents = &extent,
-                                                .extent_count = 1};
-        uint64_t lsn = store_log_append(bench->store, &record);
-        bench_check(store_wait_written(bench->store, lsn), "wait");
-        store_batch_reset(&batch);
-        store_batch_put(&batch, name, slice_of(&extent, sizeof extent));
-        store_batch_extent_add(&batch, extent, name);
-        (void)store_apply(bench->store, 3, index + 1, &batch);
-        bench_op_done(bench, start);
-    }
-    store_batch_fini(&batch);
-    bench_fiber_done(bench);
+    bench_batches(arg, replicate_one);
 }
 
 void bench_data(struct bench *bench)

@@ -52,41 +52,32 @@ static void write_object(struct bench *bench, uint64_t number, struct store_batc
         store_extent_write(bench->store, (struct buf_slice){buf, 0, OBJECT_BYTES}, BLOCKS, &extent),
         "extent");
     buf_put(buf);
-    store_batch_reset(batch);
     swap_rows(batch, number, bench->extents[number], extent);
     bench->extents[number] = extent;
     uint64_t lsn = store_commit(bench->store, batch);
     bench_check(store_wait_written(bench->store, lsn), "wait");
 }
 
+static void overwrite_one(struct bench *bench, uint64_t index, struct store_batch *batch)
+{
+    (void)index;
+    write_object(bench, random_below(&bench->random, bench->extent_count), batch);
+}
+
 static void overwrite(void *arg)
 {
-    struct bench *bench = arg;
-    struct store_batch batch;
-    uint64_t index;
-    store_batch_init(&batch);
-    while (bench_next(bench, &index)) {
-        uint64_t start = env_now_ns();
-        write_object(bench, random_below(&bench->random, bench->extent_count), &batch);
-        bench_op_done(bench, start);
-    }
-    store_batch_fini(&batch);
-    bench_fiber_done(bench);
+    bench_batches(arg, overwrite_one);
+}
+
+static void fill_one(struct bench *bench, uint64_t index, struct store_batch *batch)
+{
+    (void)index;
+    write_object(bench, bench->extent_count++, batch);
 }
 
 static void fill(void *arg)
 {
-    struct bench *bench = arg;
-    struct store_batch batch;
-    uint64_t index;
-    store_batch_init(&batch);
-    while (bench_next(bench, &index)) {
-        uint64_t start = env_now_ns();
-        write_object(bench, bench->extent_count++, &batch);
-        bench_op_done(bench, start);
-    }
-    store_batch_fini(&batch);
-    bench_fiber_done(bench);
+    bench_batches(arg, fill_one);
 }
 
 /* As many objects as take the given share of what the store offers. */
