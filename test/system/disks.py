@@ -38,27 +38,17 @@ def digest(path):
 
 def find_all(path, needle):
     """Offsets of needle in the allocated parts of a sparse file."""
-    found = []
-    size = os.path.getsize(path)
+    found = set()
     step = 8 << 20
     with open(path, "rb", buffering=0) as file:
-        at = 0
-        while at < size:
-            try:
-                begin = os.lseek(file.fileno(), at, os.SEEK_DATA)
-                end = os.lseek(file.fileno(), begin, os.SEEK_HOLE)
-            except OSError:  # no more data
-                break
-            while begin < end:
-                data = os.pread(file.fileno(), min(step, end - begin) + len(needle), begin)
+        for begin, end in ranges(path):
+            for offset in range(begin, end, step):
+                data = os.pread(file.fileno(), min(step, end - offset) + len(needle), offset)
                 at = data.find(needle)
                 while at >= 0:
-                    if begin + at not in found:
-                        found.append(begin + at)
+                    found.add(offset + at)
                     at = data.find(needle, at + 1)
-                begin += step
-            at = end
-    return found
+    return sorted(found)
 
 
 def flip(path, offset):
