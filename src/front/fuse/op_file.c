@@ -58,10 +58,34 @@ struct client_file *fuse_handle_remove(struct fuse_handles *handles, uint64_t fh
     return file;
 }
 
-static struct client_file *file_of(const struct fuse_request *request, uint64_t fh)
+/* Arguments that speak of an open file begin with its handle. */
+#define BEGINS_WITH_HANDLE(type) _Static_assert(offsetof(type, fh) == 0, "the handle comes first")
+BEGINS_WITH_HANDLE(struct fuse_release_in);
+BEGINS_WITH_HANDLE(struct fuse_read_in);
+BEGINS_WITH_HANDLE(struct fuse_write_in);
+BEGINS_WITH_HANDLE(struct fuse_flush_in);
+BEGINS_WITH_HANDLE(struct fuse_fsync_in);
+BEGINS_WITH_HANDLE(struct fuse_fallocate_in);
+
+static int take_file(struct fuse_request *request, void *in, uint32_t bytes,
+                     struct client_file **ret_file)
 {
+    uint64_t fh;
+    int result = fuse_take(request, in, bytes);
+    if (result < 0)
+        return result;
+    memcpy(&fh, in, sizeof fh);
     struct client_file *file = fuse_handle_find(&request->front->handles, fh);
-    return file && client_file_ino(file) == request->head.nodeid ? file : NULL;
+    if (!file || client_file_ino(file) != request->head.nodeid)
+        return -EBADF;
+    *ret_file = file;
+    return 0;
+}
+
+/* The verb has come to this; its answer has nothing in it. */
+static int reply_empty(struct fuse_request *request, int result)
+{
+    return result < 0 ? result : fuse_reply(request, NULL, 0);
 }
 
 /* ---- opening ----------------------------------------------------------------------------- */
@@ -180,15 +204,12 @@ int fuse_op_create(struct fuse_request *request)
 int fuse_op_release(struct fuse_request *request)
 {
     struct fuse_release_in in;
-    int result = fuse_take(request, &in, sizeof in);
+    struct client_file *file;
+    int result = take_file(request, &in, sizeof in, &file);
     if (result < 0)
         return result;
-    struct client_file *file = file_of(request, in.fh);
-    if (!file)
-        return -EBADF;
     (void)fuse_handle_remove(&request->front->handles, in.fh);
-    result = client_release(file);
-    return result < 0 ? result : fuse_reply(request, NULL, 0);
+    return reply_empty(request, client_release(file));
 }
 
 /* ---- data -------------------------------------------------------------------------------- */
@@ -196,13 +217,11 @@ int fuse_op_release(struct fuse_request *request)
 int fuse_op_read(struct fuse_request *request)
 {
     struct fuse_read_in in;
+    struct client_file *file;
     struct client_data data;
-    int result = fuse_take(request, &in, sizeof in);
+    int result = take_file(request, &in, sizeof in, &file);
     if (result < 0)
         return result;
-    struct client_file *file = file_of(request, in.fh);
-    if (!file)
-        return -EBADF;
     if (in.size > FUSE_IO_MAX)
         return -EINVAL;
     result = client_read(file, in.offset, in.size, &data);
@@ -226,12 +245,10 @@ static int kill_privilege(struct fuse_request *request, const struct client_file
 int fuse_op_write(struct fuse_request *request)
 {
     struct fuse_write_in in;
-    int result = fuse_take(request, &in, sizeof in);
+    struct client_file *file;
+    int result = take_file(request, &in, sizeof in, &file);
     if (result < 0)
         return result;
-    struct client_file *file = file_of(request, in.fh);
-    if (!file)
-        return -EBADF;
     const uint8_t *bytes = reader_take(&request->args, in.size);
     if (!bytes || in.size > FUSE_IO_MAX)
         return -EPROTO;
@@ -253,38 +270,24 @@ int fuse_op_write(struct fuse_request *request)
 int fuse_op_flush(struct fuse_request *request)
 {
     struct fuse_flush_in in;
-    int result = fuse_take(request, &in, sizeof in);
-    if (result < 0)
-        return result;
-    struct client_file *file = file_of(request, in.fh);
-    if (!file)
-        return -EBADF;
-    result = client_flush(file);
-    return result < 0 ? result : fuse_reply(request, NULL, 0);
+    struct client_file *file;
+    int result = take_file(request, &in, sizeof in, &file);
+    return reply_empty(request, result < 0 ? result : client_flush(file));
 }
 
 int fuse_op_fsync(struct fuse_request *request)
 {
     struct fuse_fsync_in in;
-    int result = fuse_take(request, &in, sizeof in);
-    if (result < 0)
-        return result;
-    struct client_file *file = file_of(request, in.fh);
-    if (!file)
-        return -EBADF;
-    result = client_fsync(file);
-    return result < 0 ? result : fuse_reply(request, NULL, 0);
+    struct client_file *file;
+    int result = take_file(request, &in, sizeof in, &file);
+    return reply_empty(request, result < 0 ? result : client_fsync(file));
 }
 
 int fuse_op_fallocate(struct fuse_request *request)
 {
     struct fuse_fallocate_in in;
-    int result = fuse_take(request, &in, sizeof in);
-    if (result < 0)
-        return result;
-    struct client_file *file = file_of(request, in.fh);
-    if (!file)
-        return -EBADF;
-    result = client_fallocate(file, in.mode, in.offset, in.length);
-    return result < 0 ? result : fuse_reply(request, NULL, 0);
+    struct client_file *file;
+    int result = take_file(request, &in, sizeof in, &file);
+    return reply_empty(request,
+                       result < 0 ? result : client_fallocate(file, in.mode, in.offset, in.length));
 }
