@@ -3,6 +3,7 @@
  * durability contract). Concurrent callers share a round: who waits for the mutex while a round
  * runs finds its records flushed by the next, which covers all that waited. */
 #include "base/assert.h"
+#include "base/plant.h"
 #include "group/group_internal.h"
 
 #define FLUSH_TIMEOUT_NS (10 * NS_PER_S)
@@ -49,7 +50,7 @@ static int flush_once(struct group *group, uint64_t seq)
     for (uint32_t i = 0; i < group->member_count; i++) {
         const struct member *member = &group->members[i];
         /* A member on its way into the map's in-sync set belongs to them (join.c). */
-        if (!member->flushed)
+        if (!member->flushed || PLANT(GROUP_FLUSH_ALONE))
             continue;
         flushes[i] = (struct member_flush){
             .async.call = {.type = RPC_GROUP_FLUSH,

@@ -14,8 +14,8 @@
  *      dropped in its favour, and be the last to hold something. To kill it then would be a second
  *      fault.
  *  A3. A *blackout* takes all nodes at once, after which only what was fsynced must be there: it
- *      has seeds of its own, whose loads expect it. It comes when all copies are in sync, so one
- *      node may stay away behind it.
+ *      has seeds of its own, whose loads expect it. It comes when all copies are in sync, so C - 1
+ *      nodes may stay away behind it (blackout.c).
  *  A4. A node lost for good counts as a victim; nodes that join or are drained do not, and are
  *      damaged meanwhile like others.
  *  A5. What a disk that lies holds is void. So is the vote of a member of the map group on it,
@@ -39,7 +39,6 @@ enum { VICTIMS_MAX = 2, DAMAGE_MAX = 3 };
 #define GAP_MAX_NS     (800 * NS_PER_MS)
 #define TURN_MAX_NS    (2 * NS_PER_MS)
 #define STAGGER_MAX_NS (300 * NS_PER_MS)
-#define LATE_NS        (8 * NS_PER_S) /* the map waits 5 s for the last members of a group */
 
 struct damage {
     enum fault_kind kind;
@@ -173,35 +172,6 @@ static void disk_lies(struct world *world, uint32_t node)
         sim_disk_rot(world->cluster.sim, path);
 }
 
-/* All at once, by loss of power or only of the processes. One may be so late to come back that the
- * others go on without it: fsync is a promise of every copy. */
-static void blackout(struct world *world)
-{
-    bool power = world_below(world, 2);
-    world->blackouts++;
-    for (uint32_t i = 0; i < world->cluster.node_count; i++) {
-        if (world->cluster.members[i].removed || !sim_node_up(host_of(world, i)))
-            continue;
-        if (power)
-            cluster_power_off(&world->cluster, i);
-        else
-            cluster_crash(&world->cluster, i);
-    }
-    fiber_sleep(world_between(world, 0, HOLD_MAX_NS));
-    uint32_t count = world->cluster.node_count;
-    uint32_t late = world_below(world, 2) ? (uint32_t)world_below(world, count) : count;
-    for (uint32_t i = 0; i < count; i++) {
-        if (world->cluster.members[i].removed || i == late)
-            continue;
-        cluster_restart(&world->cluster, i);
-        fiber_sleep(world_between(world, 0, STAGGER_MAX_NS));
-    }
-    if (late < count && !world->cluster.members[late].removed) {
-        fiber_sleep(LATE_NS);
-        cluster_restart(&world->cluster, late);
-    }
-}
-
 static void damage_begin(struct world *world, const struct damage *damage)
 {
     world_tell(world, "---- %s begins, node %u", fault_name(damage->kind), damage->node + 1);
@@ -242,7 +212,7 @@ static void damage_begin(struct world *world, const struct damage *damage)
         (void)changes_drain(world, damage->node); /* a failure has been told */
         break;
     case FAULT_BLACKOUT:
-        blackout(world);
+        blackout_run(world);
         break;
     case FAULT_CUT_ONE_WAY:
         cut_one_way(world, damage->node, true);
@@ -328,6 +298,8 @@ static void damage_end(struct world *world, const struct damage *damage)
 static enum fault_kind some_kind(struct world *world)
 {
     uint32_t count = (uint32_t)__builtin_popcount(world->scenario.faults);
+    if ((world->scenario.faults & (1u << FAULT_BLACKOUT)) && world_below(world, 3))
+        return FAULT_BLACKOUT; /* what its seeds are for */
     uint32_t nth = world_below(world, count);
     for (uint32_t i = 0; i < FAULT_KINDS; i++) {
         if ((world->scenario.faults & (1u << i)) && nth-- == 0)
@@ -368,13 +340,6 @@ static bool is_whole_world(enum fault_kind kind)
     return kind == FAULT_SLOW_NET || kind == FAULT_BLACKOUT;
 }
 
-static bool is_voter(const struct world *world, uint32_t node)
-{
-    const struct map_view *view = map_client_view(world->map);
-    const struct map_node *row = map_view_node(view, world->cluster.members[node].id);
-    return !row || row->voter != 0;
-}
-
 /* A1: C - 1 victims, different nodes; A4. */
 static uint32_t choose(struct world *world, struct damage damage[DAMAGE_MAX])
 {
@@ -386,7 +351,7 @@ static uint32_t choose(struct world *world, struct damage damage[DAMAGE_MAX])
         *next = (struct damage){some_kind(world), some_node(world, damage, count)};
         if (leaves(next->kind) && (count > 0 || !changes_can_lose(world)))
             next->kind = FAULT_JOIN;
-        if (next->kind == FAULT_DISK_LIES && is_voter(world, next->node))
+        if (next->kind == FAULT_DISK_LIES && world_is_voter(world, next->node))
             next->kind = FAULT_LOST; /* A5 */
         if (is_whole_world(next->kind)) {
             damage[0] = *next;

@@ -7,7 +7,10 @@
  *
  *  D1. No cell is older than the newest write whose fsync succeeded.
  *  D2. As long as nothing was lost (no blackout since), it is exactly the last write.
- *  D3. fsync says 0, or, once after a blackout, -EIO. */
+ *  D3. fsync says 0, or, once after a blackout, -EIO.
+ *
+ * The director looks, too: at the end, and after a blackout while nodes are away, beside clients
+ * that go on writing. So what must be there is what was promised when the look began. */
 #include <errno.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -23,6 +26,7 @@ struct durable_step {
     struct world *world;
     struct client *client;
     struct durable *durable;
+    struct durable before; /* a look: when it began */
     uint32_t owner;
     uint32_t file;
 };
@@ -82,8 +86,10 @@ static void rewrite(struct durable_step *step)
     if (result == 0) {
         durable->exact = !lost || sync;
         durable->blackouts = step->world->blackouts;
-        if (sync)
+        if (sync) {
             durable->synced = stamp; /* D1 */
+            step->world->syncs++;
+        }
     } else if (result != -EIO && !(lost && (result == -ENOENT || result == -ESTALE))) {
         unexpected(step, "write", result); /* D3 */
     } else if (result == -EIO && sync && step->world->blackouts == 0) {
@@ -111,6 +117,7 @@ static void replace(struct durable_step *step)
         durable->exact = true;
         durable->blackouts = step->world->blackouts;
         durable->synced = stamp;
+        step->world->syncs++;
     } else if (blackouts == step->world->blackouts && step->world->blackouts == 0) {
         unexpected(step, "replace", result);
     }
@@ -118,9 +125,10 @@ static void replace(struct durable_step *step)
 
 static void check_cells(const struct durable_step *step, const uint8_t *bytes, uint32_t count)
 {
-    const struct durable *durable = step->durable;
-    bool exact = durable->exact && durable->blackouts == step->world->blackouts; /* D2 */
-    uint32_t oldest = exact ? durable->last : durable->synced;
+    const struct durable *before = &step->before;
+    bool exact = before->exact && before->blackouts == step->world->blackouts; /* D2 */
+    uint32_t oldest = exact ? before->last : before->synced;
+    uint32_t last = step->durable->last;
     if (count != cells_of[step->file] && (oldest > 0 || count > cells_of[step->file])) {
         world_fail(step->world, "client%u file%u has %u cells, written were %u", step->owner,
                    step->file, count, cells_of[step->file]);
@@ -128,11 +136,10 @@ static void check_cells(const struct durable_step *step, const uint8_t *bytes, u
     }
     for (uint32_t i = 0; i < count; i++) {
         uint32_t stamp = cell_stamp(bytes + i * CELL_BYTES, i);
-        if (stamp < oldest || stamp > durable->last) { /* D1; torn is above all */
-            world_fail(step->world,
-                       "client%u file%u cell %u: stamp %u, but %u was %s and %u is the last",
-                       step->owner, step->file, i, stamp, oldest, exact ? "written" : "synced",
-                       durable->last);
+        if (stamp < oldest || stamp > last) { /* D1; torn is above all */
+            world_fail(
+                step->world, "client%u file%u cell %u: stamp %u, but %u was %s and %u is the last",
+                step->owner, step->file, i, stamp, oldest, exact ? "written" : "synced", last);
             return;
         }
     }
@@ -157,10 +164,9 @@ static void look(struct durable_step *step)
     char name[16];
     struct wire_attr attr;
     struct client_file *file;
-    const struct durable *durable = step->durable;
     const struct client_place place = place_of(step, step->file, name);
     uint32_t blackouts = step->world->blackouts;
-    bool may_be_lost = durable->synced == 0;
+    step->before = *step->durable;
     int result = client_lookup(step->client, &world_root, place.dir, place.name, &attr);
     if (result == 0)
         result = client_open(step->client, &world_root, attr.ino, &file);
@@ -170,8 +176,9 @@ static void look(struct durable_step *step)
     }
     world_tell(step->world, "client%u file%u: look: %d", step->owner, step->file, result);
     bool gone = result == -ENOENT || result == -ESTALE;
-    bool excused = may_be_lost || blackouts != step->world->blackouts;
-    if (result < 0 && !(gone && excused) && result != -EIO)
+    bool may_be_lost = step->before.synced == 0;
+    bool replaced = step->before.last != step->durable->last || blackouts != step->world->blackouts;
+    if (result < 0 && !(gone && (may_be_lost || replaced)))
         unexpected(step, "look", result);
 }
 

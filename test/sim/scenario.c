@@ -70,6 +70,8 @@ void scenario_make(uint64_t seed, struct scenario *ret_scenario)
         scenario.loads = 1u << LOAD_NAMES;
     scenario.ops = 30 + draw(seed, OPS, 120);
     scenario.episodes = draw(seed, EPISODES, 6);
+    if (scenario.blackouts)
+        scenario.episodes = MAX(scenario.episodes, 2u);
     scenario.think_ns = NS_PER_MS << draw(seed, THINK, 7);
     *ret_scenario = scenario;
 }

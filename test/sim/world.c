@@ -130,6 +130,13 @@ void world_print_map(struct world *world)
     }
 }
 
+bool world_is_voter(const struct world *world, uint32_t node)
+{
+    const struct map_view *view = map_client_view(world->map);
+    const struct map_node *row = map_view_node(view, world->cluster.members[node].id);
+    return !row || row->voter != 0;
+}
+
 bool world_wait_whole(struct world *world)
 {
     uint64_t begin_ns = env_now_ns();
@@ -159,7 +166,11 @@ static void load_fiber(void *arg)
     struct load_run *run = arg;
     struct world_client *client = run->client;
     struct world *world = client->world;
-    while (client->todo[run->load] > 0 && !world->stop) {
+    while ((client->todo[run->load] > 0 || world->more) && !world->stop) {
+        if (client->todo[run->load] == 0) {
+            fiber_sleep(TICK_NS);
+            continue;
+        }
         fiber_sleep(world_between(world, 0, world->scenario.think_ns));
         client->todo[run->load]--;
         world->ops++;
@@ -175,7 +186,7 @@ static void client_fiber(void *arg)
     struct load_run runs[LOAD_KINDS];
     client->client = cluster_client(&client->world->cluster, &map);
     for (uint32_t i = 0; i < LOAD_KINDS; i++) {
-        if (client->todo[i] == 0)
+        if (!(client->world->scenario.loads & (1u << i)))
             continue;
         runs[i] = (struct load_run){client, i};
         client->running++;
@@ -266,10 +277,12 @@ static void director_fiber(void *arg)
     world->client = cluster_client(&world->cluster, &world->map);
     if (world_wait_whole(world))
         each_load(world, false);
+    world->more = world->scenario.blackouts;
     for (uint32_t i = 0; i < world->scenario.clients && !world->failed; i++)
         world_client_start(&world->clients[i]);
     if (!world->failed)
         atlas_run(world);
+    world->more = false;
     wait_clients(world);
     if (!world->failed && world_wait_whole(world))
         each_load(world, true);

@@ -50,9 +50,11 @@ struct world {
     struct durable durable[SCENARIO_CLIENTS_MAX][DURABLE_FILES];
     uint64_t durable_dirs[SCENARIO_CLIENTS_MAX];
     uint32_t blackouts;
+    uint32_t syncs;    /* fsyncs of LOAD_DURABLE that succeeded */
     uint32_t given_up; /* 1 + index of a node that is not started again, or 0 */
     bool wants_node;   /* from the main loop: one more */
     uint64_t ops;      /* by all clients */
+    bool more;         /* clients wait for more to do when they have done all */
     bool stop;         /* clients start nothing new */
     bool done;
     bool failed;
@@ -77,6 +79,9 @@ void world_tell(struct world *world, const char *format, ...) printf_like(2, 3);
 
 /* The newest map the director knows. */
 void world_print_map(struct world *world);
+
+/* Is a node (by index) one of the map group, as far as the director knows? */
+bool world_is_voter(const struct world *world, uint32_t node);
 
 uint64_t world_now_ns(const struct world *world);
 /* A number below bound, from the world's own sequence. */
@@ -109,5 +114,7 @@ extern const struct load load_names, load_files, load_append, load_scratch, load
 
 /* All episodes of the scenario; at the end nothing is damaged any more. In the director's fiber. */
 may_yield void atlas_run(struct world *world);
+/* All nodes at once (blackout.c); returns when all are started again. The same fiber. */
+may_yield void blackout_run(struct world *world);
 
 #endif
