@@ -23,7 +23,10 @@
  *     MAP_COLD_WAIT after the first did, and takes the newest valid log.
  *  C5 A member that may still believe to be primary (it lost the role while alive) is dropped only
  *     once its beats show a map that says otherwise, or its lease has run out: else it could serve
- *     stale reads while the new primary commits without it. */
+ *     stale reads while the new primary commits without it.
+ *  C6 Who hears no more than half of the nodes is more likely cut off than they are dead: it first
+ *     hands over to another voter that it hears, and takes nobody's silence for death meanwhile. If
+ *     the lead comes back to it soon, it is believed: they are dead then. */
 
 void controller_poke(struct map_server *server)
 {
@@ -131,6 +134,60 @@ static bool may_condemn(struct map_server *server, const struct map_node *node,
     return true;
 }
 
+/* ---- C6 ---- */
+
+static bool heard_lately(const struct map_server *server, const struct map_node *node)
+{
+    const struct contact *contact = server->contacts[node->id];
+    return node->id == server->options.node ||
+           (contact && contact->incarnation == node->incarnation &&
+            contact->beat_ns + MAP_HEARD_NS > env_now_ns());
+}
+
+static bool hears_most(const struct map_server *server)
+{
+    uint32_t up = 0, heard = 0;
+    for (uint32_t i = 0; i < server->view->header->node_count; i++) {
+        const struct map_node *node = &server->view->nodes[i];
+        up += node->state == MAP_NODE_UP;
+        heard += node->state == MAP_NODE_UP && heard_lately(server, node);
+    }
+    return 2 * heard > up;
+}
+
+static void hand_over(struct map_server *server)
+{
+    for (uint32_t i = 0; i < server->view->header->node_count; i++) {
+        const struct map_node *node = &server->view->nodes[i];
+        if (node->voter != MAP_VOTER_FULL || node->id == server->options.node ||
+            node->state != MAP_NODE_UP || !heard_lately(server, node))
+            continue;
+        struct raft_event event = {.type = RAFT_EVENT_TRANSFER, .node = node->id};
+        server->doubted_ns = env_now_ns();
+        server_step(server, &event);
+        log_warn("map-doubt",
+                 "to=%u result=%d why=\"hears no more than half of the nodes\" "
+                 "effect=\"lets another one lead, who may hear them\"",
+                 node->id, server->update->result);
+        return;
+    }
+}
+
+/* Shall silence be put down to ourselves? Then *ret_deadline_ns is lowered to when no longer. */
+static bool doubts_itself(struct map_server *server, uint64_t *ret_deadline_ns)
+{
+    if (hears_most(server))
+        return false;
+    uint64_t now_ns = env_now_ns();
+    if (server->doubted_ns == 0 || now_ns >= server->doubted_ns + MAP_DOUBT_PAUSE_NS)
+        hand_over(server);
+    uint64_t end_ns = server->doubted_ns + MAP_ELECTION_MAX_NS;
+    if (server->doubted_ns == 0 || now_ns >= end_ns)
+        return false; /* nobody else can lead: they are dead, as far as we can know */
+    *ret_deadline_ns = MIN(*ret_deadline_ns, end_ns);
+    return true;
+}
+
 /* The other targets of its process: *ret_verifying if an address of theirs is being tried (the end
  * of it wakes us), *ret_all if all of them may be declared dead as well. */
 static void look_at_process(struct map_server *server, const struct map_node *node,
@@ -161,6 +218,9 @@ static bool act_node_down(struct map_server *server, const struct map_node *node
     look_at_process(server, node, &verifying, &whole);
     if (verifying)
         return false; /* a moment, and all of it goes in one command (M7) */
+    bool gone = contact_of(server, node->id)->gone_incarnation == node->incarnation;
+    if (!gone && doubts_itself(server, ret_deadline_ns))
+        return false;
     struct draft_command *draft = command_new(MAP_COMMAND_NODE_DOWN);
     draft->command.node = node->id;
     draft->command.incarnation = node->incarnation;
@@ -172,7 +232,6 @@ static bool act_node_down(struct map_server *server, const struct map_node *node
     }
     add_sure_ids(server, draft);
     server->balance_ns = env_now_ns() + MAP_BALANCE_WAIT_NS;
-    bool gone = contact_of(server, node->id)->gone_incarnation == node->incarnation;
     log_info("node-down", "node=%u host=%u why=\"%s\" scope=%s", node->id, node->host,
              gone ? "proven dead" : "silent", whole ? "process" : "target");
     return command_go(server, draft);

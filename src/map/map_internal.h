@@ -14,6 +14,8 @@ bool map_lease_valid_at(const struct map_lease *lease, uint64_t now_ns);
 #define MAP_BEAT_TIMEOUT_NS  (500 * NS_PER_MS) /* of one heartbeat RPC */
 #define MAP_LEASE_NS         (1500 * NS_PER_MS)
 #define MAP_LEASE_MARGIN_NS  (200 * NS_PER_MS)
+#define MAP_HEARD_NS         (900 * NS_PER_MS) /* three beats without one: not heard */
+#define MAP_DOUBT_PAUSE_NS   (10 * NS_PER_S)   /* between two doubts of a leader in itself */
 #define MAP_ELECTION_MIN_NS  (600 * NS_PER_MS)
 #define MAP_ELECTION_MAX_NS  (1200 * NS_PER_MS)
 #define MAP_RAFT_BEAT_NS     (150 * NS_PER_MS)

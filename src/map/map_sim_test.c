@@ -448,6 +448,72 @@ static void test_isolated(void **state)
     assert_true(worst < 4500 * NS_PER_MS);
 }
 
+static bool leader_moved(void *context)
+{
+    struct world *world = context;
+    uint32_t leader = leader_of(world);
+    return leader != 0 && leader != world->excluded;
+}
+
+/* A leader that is cut off from all but one voter keeps its majority, and hears two nodes of five:
+ * it lets the other one lead, and nobody is declared dead. */
+static void test_half_isolated(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct world *world = formed(seed, 5, 2);
+        uint32_t leader = leader_of(world);
+        uint32_t friend = leader % 3 + 1;
+        assert_true(leader <= 3); /* the voters */
+        for (uint32_t i = 1; i <= 5; i++) {
+            if (i != leader && i != friend)
+                sim_partition(world->members[leader].sim_node, world->members[i].sim_node, true);
+        }
+        world->excluded = leader;
+        run_until(world, leader_moved, 8 * NS_PER_S);
+        world->excluded = 0;
+        run(world, 4 * NS_PER_S);
+        assert_int_equal(leader_of(world), friend);
+        struct map_view *view = view_of(world, friend);
+        for (uint32_t i = 0; i < view->header->node_count; i++)
+            assert_int_equal(view->nodes[i].state, MAP_NODE_UP);
+        assert_true(all_served(world));
+        world_free(world);
+    }
+}
+
+static bool three_down(void *context)
+{
+    struct world *world = context;
+    uint32_t leader = leader_of(world);
+    struct map_view *view = leader ? view_of(world, leader) : NULL;
+    uint32_t down = 0;
+    for (uint32_t i = 0; view && i < view->header->node_count; i++)
+        down += view->nodes[i].state == MAP_NODE_DOWN;
+    return down == 3;
+}
+
+/* Three of five fall silent at once: whoever leads does not hear them, so it is them. */
+static void test_most_silent(void **state)
+{
+    (void)state;
+    uint64_t worst = 0;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct world *world = formed(seed, 5, 3);
+        uint32_t leader = leader_of(world);
+        uint32_t friend = leader % 3 + 1;
+        for (uint32_t i = 1; i <= 5; i++) {
+            if (i != leader && i != friend)
+                sim_isolate(world->members[i].sim_node, true);
+        }
+        worst = MAX(worst, run_until(world, three_down, 20 * NS_PER_S));
+        world_free(world);
+    }
+    print_message("worst time to find three of five dead: %lu ms\n",
+                  (unsigned long)(worst / NS_PER_MS));
+    assert_true(worst < 8 * NS_PER_S);
+}
+
 static void test_paused(void **state)
 {
     (void)state;
@@ -768,6 +834,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_form),           cmocka_unit_test(test_kill),
         cmocka_unit_test(test_isolated),       cmocka_unit_test(test_paused),
+        cmocka_unit_test(test_half_isolated),  cmocka_unit_test(test_most_silent),
         cmocka_unit_test(test_wiped),          cmocka_unit_test(test_cold_start),
         cmocka_unit_test(test_replaced),       cmocka_unit_test(test_idle),
         cmocka_unit_test(test_snapshot),       cmocka_unit_test(test_leader_disk_fails),

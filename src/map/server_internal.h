@@ -93,6 +93,7 @@ struct map_server {
     /* leadership */
     uint64_t leader_term; /* 0: not leading */
     uint64_t elected_ns;
+    uint64_t doubted_ns; /* when we last gave the lead away because so few were heard; 0: never */
     struct waitq controller_wake;
     bool controller_news;
     uint64_t planned_version; /* of the map that the last plan was made for, */
