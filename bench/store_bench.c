@@ -94,8 +94,7 @@ static void print_row(const struct bench *bench, const struct bench_row *row, do
     fflush(stdout);
 }
 
-/* What the row before has left to do in the background is not this row's. */
-static void settle(const struct bench *bench)
+void bench_settle(const struct bench *bench)
 {
     struct store_health now;
     uint64_t before = UINT64_MAX;
@@ -110,7 +109,8 @@ static void settle(const struct bench *bench)
 void bench_run(struct bench *bench, const struct bench_row *row)
 {
     struct store_health before;
-    settle(bench);
+    if (!bench->at_once)
+        bench_settle(bench);
     store_health(bench->store, &before);
     uint64_t start = env_now_ns(), cpu = cpu_ns();
     bench->next = 0;
@@ -151,6 +151,8 @@ static void body(void *arg)
     waitq_init(&bench->done);
     random_init(&bench->random, 1);
     bench_transactions(bench);
+    bench_flush(bench);
+    bench_pause(bench);
     bench_data(bench);
     bench_full(bench);
     bench_growth(bench);

@@ -31,6 +31,7 @@ struct bench {
     struct store_extent *extents; /* of the data rows */
     uint64_t extent_count;
     void *context; /* of the row */
+    bool at_once;  /* rows begin while the store may still be busy with the one before */
 };
 
 /* A row: fibers call fn, which loops while bench_next. */
@@ -54,14 +55,22 @@ void bench_batches(struct bench *bench, bench_batch_fn one);
 /* A fiber of a row ends. */
 void bench_fiber_done(struct bench *bench);
 bool bench_wants(const struct bench *bench, const char *name);
+/* Wait until the store does nothing in the background. */
+void bench_settle(const struct bench *bench);
 /* Run a row and print its line. */
 void bench_run(struct bench *bench, const struct bench_row *row);
 /* A new, empty store in bench->store, and its end. */
 void bench_open(struct bench *bench);
 void bench_close(struct bench *bench);
 
+/* Rows' fibers that others use too: transactions of one small row each. */
+void bench_commit_only(void *arg);
+void bench_commit_durable(void *arg);
+
 /* Groups of rows. */
 void bench_transactions(struct bench *bench);
+void bench_flush(struct bench *bench);
+void bench_pause(struct bench *bench);
 void bench_data(struct bench *bench);
 void bench_full(struct bench *bench);
 void bench_growth(struct bench *bench);

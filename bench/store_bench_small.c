@@ -38,7 +38,7 @@ static void commit(struct bench *bench, enum wait wait)
     bench_fiber_done(bench);
 }
 
-static void commit_only(void *arg)
+void bench_commit_only(void *arg)
 {
     commit(arg, WAIT_NONE);
 }
@@ -48,7 +48,7 @@ static void commit_written(void *arg)
     commit(arg, WAIT_WRITTEN);
 }
 
-static void commit_durable(void *arg)
+void bench_commit_durable(void *arg)
 {
     commit(arg, WAIT_DURABLE);
 }
@@ -74,12 +74,12 @@ void bench_transactions(struct bench *bench)
     static const struct bench_row rows[] = {
         {"tx written x1", commit_written, 1, 0, 0},
         {"tx written x64", commit_written, 64, 0, 0},
-        {"tx durable x1", commit_durable, 1, 0, 0},
-        {"tx durable x64", commit_durable, 64, 0, 0},
-        {"tx durable x256", commit_durable, 256, 0, 0},
+        {"tx durable x1", bench_commit_durable, 1, 0, 0},
+        {"tx durable x64", bench_commit_durable, 64, 0, 0},
+        {"tx durable x256", bench_commit_durable, 256, 0, 0},
         {"tx lookup x1", lookup, 1, 0, 0},
     };
-    static const struct bench_row fill = {"tx commit", commit_only, 1, 2 * ROWS, 0};
+    static const struct bench_row fill = {"tx commit", bench_commit_only, 1, 2 * ROWS, 0};
     bool wanted = bench_wants(bench, fill.name);
     for (uint32_t i = 0; i < ARRAY_COUNT(rows); i++)
         wanted |= bench_wants(bench, rows[i].name);

@@ -136,15 +136,22 @@ static int clean_one(struct store *store, uint32_t victim)
     return result;
 }
 
-/* Give one free segment's space back to the device. */
+/* Give one free segment's space back to the device. Zones are emptied before they are written, the
+ * journal's too; elsewhere it is left some that are written (S6). */
 static bool discard_one(struct store *store)
 {
+    bool zoned = disk_info(store->disk)->zone_bytes > 0;
+    uint32_t keep = zoned ? 0 : segment_journal_headroom(store);
     if (store->segments_free <= segment_floor(store, URGENCY_USER) + 1)
         return false;
     for (uint32_t i = 1; i < store->segment_count; i++) {
         struct segment *segment = &store->segments[i];
         if (segment->state != SEGMENT_FREE || !segment->dirty)
             continue;
+        if (keep > 0) {
+            keep--;
+            continue;
+        }
         segment_lend(store, i, true);
         uint64_t bytes = (uint64_t)store->segment_blocks * STORE_BLOCK_BYTES;
         /* Only a hint to the device: if it fails, nothing is lost. */

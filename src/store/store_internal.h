@@ -63,6 +63,8 @@ void segment_init(struct store *store, uint32_t count, uint32_t blocks);
 /* Recovery: this segment turns out to be in use. */
 void segment_claim(struct store *store, uint32_t index, enum segment_state state);
 uint32_t segment_take(struct store *store, enum segment_state state, enum segment_urgency urgency);
+/* Segments the journal may yet come to need between two checkpoints. */
+uint32_t segment_journal_headroom(const struct store *store);
 uint32_t segment_floor(const struct store *store, enum segment_urgency urgency);
 /* Take a free segment out of circulation while it is discarded, and put it back. */
 void segment_lend(struct store *store, uint32_t index, bool out);
