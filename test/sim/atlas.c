@@ -368,6 +368,9 @@ static void episode(struct world *world)
 {
     struct damage damage[DAMAGE_MAX];
     uint32_t count = choose(world, damage);
+    assert(count > 0);
+    if (count > 1 || !stalls_is_loss(damage[0].kind))
+        stalls_rough(&world->stalls, true);
     for (uint32_t i = 0; i < count; i++) {
         damage_begin(world, &damage[i]);
         world_hold(world, world_between(world, 0, STAGGER_MAX_NS));
@@ -392,5 +395,6 @@ void atlas_run(struct world *world)
         episode(world);
         if (!world_wait_whole(world))
             return;
+        stalls_rough(&world->stalls, false);
     }
 }

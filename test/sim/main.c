@@ -31,6 +31,7 @@ struct totals {
     uint64_t failed;
     uint64_t ops;
     uint64_t undecided;
+    uint64_t longest_ns;
     double virtual_s;
     double cpu_s;
 };
@@ -103,13 +104,15 @@ static void run_seed(const struct arguments *arguments, uint64_t seed, struct to
     totals->failed += result.failed;
     totals->ops += result.ops;
     totals->undecided += result.undecided;
+    totals->longest_ns = MAX(totals->longest_ns, result.longest_ns);
     totals->virtual_s += (double)result.virtual_ns / 1e9;
     totals->cpu_s += cpu_s;
     if (result.failed || !arguments->quiet)
-        printf("%s seed %llu: %.1f s in %.2f s of CPU, %llu operations, hash %016llx\n",
+        printf("%s seed %llu: %.1f s in %.2f s of CPU, %llu operations, the longest %.2f s, "
+               "hash %016llx\n",
                result.failed ? "FAILED" : "ok", (unsigned long long)seed,
                (double)result.virtual_ns / 1e9, cpu_s, (unsigned long long)result.ops,
-               (unsigned long long)result.hash);
+               (double)result.longest_ns / 1e9, (unsigned long long)result.hash);
     if (result.failed)
         explain(arguments, &scenario);
 }
@@ -231,11 +234,11 @@ int main(int argc, char **argv)
         run_kept(&arguments, &totals);
     else
         run_range(&arguments, &totals);
-    printf("%.0f s of virtual time in %.1f s of CPU: %.0f times as fast; %llu operations; %llu "
-           "histories "
-           "too hard to judge\n",
+    printf("%.0f s of virtual time in %.1f s of CPU: %.0f times as fast; %llu operations, the "
+           "longest %.2f s; %llu histories too hard to judge\n",
            totals.virtual_s, totals.cpu_s, totals.virtual_s / MAX(totals.cpu_s, 1e-9),
-           (unsigned long long)totals.ops, (unsigned long long)totals.undecided);
+           (unsigned long long)totals.ops, (double)totals.longest_ns / 1e9,
+           (unsigned long long)totals.undecided);
     printf("%llu seeds, %llu failed\n", (unsigned long long)totals.seeds,
            (unsigned long long)totals.failed);
     return totals.failed > 0;

@@ -174,7 +174,9 @@ static void load_fiber(void *arg)
         fiber_sleep(world_between(world, 0, world->scenario.think_ns));
         client->todo[run->load]--;
         world->ops++;
+        const struct stalls_op op = stalls_begin(world);
         loads[run->load]->step(client);
+        stalls_end(world, &op, client->index, loads[run->load]->name);
     }
     client->running--;
 }
@@ -360,6 +362,7 @@ void world_run(const struct scenario *scenario, bool trace, struct world_result 
     result.hash = sim_trace_hash(world->cluster.sim);
     result.virtual_ns = world_now_ns(world) - NS_PER_S;
     result.ops = world->ops;
+    result.longest_ns = world->stalls.longest_ns;
     names_fini(&world->names);
     files_fini(&world->files);
     free(world->appends.list);

@@ -11,6 +11,7 @@
 #include "load_append.h"
 #include "names.h"
 #include "scenario.h"
+#include "stalls.h"
 
 struct world;
 
@@ -49,6 +50,7 @@ struct world {
     uint32_t scratches;
     struct durable durable[SCENARIO_CLIENTS_MAX][DURABLE_FILES];
     uint64_t durable_dirs[SCENARIO_CLIENTS_MAX];
+    struct stalls stalls;
     uint32_t blackouts;
     uint32_t syncs;    /* fsyncs of LOAD_DURABLE that succeeded */
     uint32_t given_up; /* 1 + index of a node that is not started again, or 0 */
@@ -66,7 +68,8 @@ struct world_result {
     uint64_t hash;
     uint64_t virtual_ns;
     uint64_t ops;
-    uint32_t undecided; /* histories too hard to judge */
+    uint64_t longest_ns; /* of stalls.h */
+    uint32_t undecided;  /* histories too hard to judge */
 };
 
 /* Run a scenario from the start to the verdict; what is wrong is printed. */
