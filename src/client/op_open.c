@@ -143,18 +143,17 @@ static void reassert_one(struct client_file *file)
 
 void client_reassert(struct client *client)
 {
-    /* The list may change with every call: begin again until nobody is left. Each round settles
-     * one file or a newer change of the map, so it ends. */
-    for (;;) {
-        struct client_file *file, *found = NULL;
+    /* The list may change with every call, but who is being reasserted stays in it. What is added
+     * behind has been told to the newest primary; what a newer map or a lost connection makes of
+     * those in front is for the next round. Each settles files or a newer change, so it ends. */
+    for (bool again = true; again;) {
+        struct client_file *file;
+        again = false;
         list_for_each (file, &client->files, link) {
-            if (needs_reassert(file)) {
-                found = file;
-                break;
-            }
+            if (!needs_reassert(file))
+                continue;
+            reassert_one(file);
+            again = true;
         }
-        if (!found)
-            return;
-        reassert_one(found);
     }
 }
