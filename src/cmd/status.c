@@ -169,7 +169,7 @@ static void gather_targets(struct gathering *gathering, const struct map_view *m
                            struct status_view *view, uint64_t *group_bytes)
 {
     struct wire_status_req request = {0};
-    uint32_t count = MIN(map->header->node_count, (uint32_t)STATUS_TARGETS_MAX);
+    uint32_t count = map->header->node_count;
     struct question *questions = mem_zalloc(count * sizeof *questions);
     for (uint32_t i = 0; i < count; i++) {
         map_node_addr(&map->nodes[i], &questions[i].addr);
@@ -236,8 +236,7 @@ static struct status_node *node_of_host(struct status_view *view, uint32_t host)
         if (view->nodes[i].id == host)
             return &view->nodes[i];
     }
-    if (view->node_count == STATUS_NODES_MAX)
-        return NULL;
+    assert(view->node_count < STATUS_NODES_MAX); /* the map has no more nodes than that */
     struct status_node *node = &view->nodes[view->node_count++];
     *node = (struct status_node){.id = host};
     return node;
@@ -249,8 +248,6 @@ static void merge_targets(const struct map_view *map, struct status_view *view)
     for (uint32_t i = 0; i < view->target_count; i++) {
         const struct status_target *target = &view->targets[i];
         struct status_node *node = node_of_host(view, target->host);
-        if (!node)
-            continue;
         if (node->name[0] == 0) {
             memcpy(node->name, map->nodes[i].name, sizeof node->name - 1);
             memcpy(node->addr, target->addr, sizeof node->addr);
@@ -321,7 +318,8 @@ void status_gather(const struct session_seeds *seeds, struct status_view *ret_vi
     struct gathering gathering = {.rpc = rpc_new(&identity)};
     uint64_t *group_bytes = mem_zalloc(MAP_GROUPS_MAX * sizeof *group_bytes);
     waitq_init(&gathering.done);
-    *ret_view = (struct status_view){.addresses = seeds->text};
+    memset(ret_view, 0, sizeof *ret_view); /* larger than a fiber's stack */
+    ret_view->addresses = seeds->text;
     struct map_view *map = gather_map(&gathering, seeds, ret_view);
     if (map) {
         ret_view->has_map = true;

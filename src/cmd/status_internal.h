@@ -7,12 +7,7 @@
 #include "cmd/status.h"
 #include "format/wire_map.h"
 
-enum {
-    STATUS_NODES_MAX = 64,
-    STATUS_TARGETS_MAX = 256,
-    STATUS_REASONS_MAX = 16,
-    STATUS_ROWS_MAX = 1024
-};
+enum { STATUS_NODES_MAX = MAP_NODES_MAX, STATUS_REASONS_MAX = 16, STATUS_ROWS_MAX = 1024 };
 
 /* One reactor of a node: what the map calls a node. */
 struct status_target {
@@ -65,7 +60,7 @@ struct status_view {
     uint32_t wanted_copies;
     struct status_node nodes[STATUS_NODES_MAX];
     uint32_t node_count;
-    struct status_target targets[STATUS_TARGETS_MAX];
+    struct status_target targets[STATUS_NODES_MAX];
     uint32_t target_count;
     struct status_job jobs[STATUS_ROWS_MAX];
     uint32_t job_count;
