@@ -209,8 +209,10 @@ void client_inode_dirty(struct client_inode *inode, uint32_t group, bool meta);
 uint32_t client_cold_starts(struct client *client, uint32_t group);
 void client_inode_inline_put(struct client_inode *inode, struct slice data, uint64_t asked_ns);
 void client_inode_inline_drop(struct client_inode *inode);
-/* GROW: size is a new minimum; moves inline data out if it is beyond what fits. */
-may_yield must_check int client_inode_grow(struct client_inode *inode, uint64_t size);
+/* GROW: size is a new minimum; moves inline data out if it is beyond what fits. change: as in
+ * wire_meta.h. */
+may_yield must_check int client_inode_grow(struct client_inode *inode, uint64_t size,
+                                           uint64_t change);
 /* Fiber: sends lazy modification times, forgets closed inodes. */
 void client_lazy_fiber(void *arg);
 
@@ -247,8 +249,10 @@ may_yield void client_closed_drain(struct client *client, uint64_t deadline_ns);
 may_yield must_check int client_read_piece(struct client_inode *inode,
                                            const struct split_piece *piece,
                                            struct buf_slice *ret_payload);
+/* change: of the inode, when the write began. -ERR_TRUNCATED: it was truncated since. */
 may_yield must_check int client_write_piece(struct client_inode *inode,
-                                            const struct split_piece *piece, struct buf_slice data);
+                                            const struct split_piece *piece, uint64_t change,
+                                            struct buf_slice data);
 /* Fibers that work for one: spawn with gather_add, end with gather_done, wait with gather_wait. */
 struct gather {
     uint32_t pending;

@@ -206,6 +206,49 @@ static void append(void **state)
     fake_free();
 }
 
+/* ---- truncated by another client meanwhile ------------------------------------------------- */
+
+static void overtaken_body(void)
+{
+    struct client *client = fake_client(&options);
+    struct client_file *file = create(client, "overtaken");
+    uint8_t *model = mem_zalloc(CLIENT_IO_MAX);
+    memset(model, 7, CLIENT_IO_MAX);
+    CHECK(write_at(file, 0, model, 100000) == 0);
+    /* some parts came before the truncation, one after it: all of it again, knowing more */
+    uint64_t before = fake.inodes[client_file_ino(file)].change;
+    uint64_t writes = fake.calls[RPC_OBJ_WRITE];
+    fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){1, 1, -ERR_TRUNCATED, false};
+    CHECK(write_at(file, OBJECT_BYTES - 8192, model, 16384) == 0);
+    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 4);
+    CHECK(fake.inodes[client_file_ino(file)].change >= before + 2);
+    CHECK(fake.inodes[client_file_ino(file)].size == OBJECT_BYTES + 8192);
+    CHECK(read_is(file, OBJECT_BYTES - 8192, 16384, model, 16384));
+    /* the new size was refused */
+    writes = fake.calls[RPC_OBJ_WRITE];
+    fake.faults[RPC_GROW] = (struct fake_fault){0, 1, -ERR_TRUNCATED, false};
+    CHECK(write_at(file, OBJECT_BYTES + 8192, model, 4096) == 0);
+    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 2);
+    CHECK(fake.inodes[client_file_ino(file)].size == OBJECT_BYTES + 12288);
+    /* an append takes another place */
+    fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){0, 1, -ERR_TRUNCATED, false};
+    struct buf *buf = buf_new(4096);
+    memset(buf->data, 7, 4096);
+    CHECK(client_append(file, (struct buf_slice){buf, 0, 4096}) == 0);
+    buf_put(buf);
+    CHECK(fake.inodes[client_file_ino(file)].size == OBJECT_BYTES + 20480);
+    CHECK(read_is(file, OBJECT_BYTES + 16384, 4096, model, 4096));
+    CHECK(client_release(file) == 0);
+    mem_free(model);
+}
+
+static void overtaken(void **state)
+{
+    fake_start(14);
+    fake_run(overtaken_body);
+    fake_free();
+}
+
 /* ---- large files ------------------------------------------------------------------------- */
 
 static void large_file_body(void)
@@ -820,6 +863,7 @@ int main(void)
         cmocka_unit_test(small_file),
         cmocka_unit_test(spill),
         cmocka_unit_test(append),
+        cmocka_unit_test(overtaken),
         cmocka_unit_test(large_file),
         cmocka_unit_test(lazy_mtime),
         cmocka_unit_test(dir_attr),

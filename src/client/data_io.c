@@ -94,7 +94,7 @@ int client_read_piece(struct client_inode *inode, const struct split_piece *piec
     return result;
 }
 
-int client_write_piece(struct client_inode *inode, const struct split_piece *piece,
+int client_write_piece(struct client_inode *inode, const struct split_piece *piece, uint64_t change,
                        struct buf_slice data)
 {
     assert(data.bytes == piece->bytes && piece->offset + piece->bytes <= OBJECT_BYTES);
@@ -107,6 +107,7 @@ int client_write_piece(struct client_inode *inode, const struct split_piece *pie
         .index = piece->index,
         .offset = piece->offset,
         .bytes = piece->bytes,
+        .change = change,
     };
     int result = -ERR_CORRUPT_DATA; /* on the way: worth another try */
     for (uint32_t tries = 0; result == -ERR_CORRUPT_DATA && tries < CLIENT_CHECKSUM_TRIES;

@@ -115,11 +115,11 @@ void client_inode_lazy_mtime(struct client_inode *inode, int64_t mtime_ns)
     lazy_schedule(inode, env_now_ns() + CLIENT_LAZY_NS);
 }
 
-static int grow(struct client_inode *inode, uint64_t size, int64_t mtime_ns)
+static int grow(struct client_inode *inode, uint64_t size, uint64_t change, int64_t mtime_ns)
 {
     struct meta_call meta = {
         .type = RPC_GROW,
-        .req = {.ino = inode->ino, .size = size, .mtime_ns = mtime_ns},
+        .req = {.ino = inode->ino, .size = size, .change = change, .mtime_ns = mtime_ns},
     };
     struct wire_attr attr;
     return meta_call_attr(inode->client, NULL, &meta, &attr);
@@ -132,15 +132,15 @@ int client_inode_flush(struct client_inode *inode)
     fiber_mutex_lock(&inode->meta_lock);
     int64_t mtime_ns = inode->mtime_lazy_ns;
     inode->mtime_lazy_ns = 0;
-    int result = mtime_ns ? grow(inode, 0, mtime_ns) : 0;
+    int result = mtime_ns ? grow(inode, 0, 0, mtime_ns) : 0;
     fiber_mutex_unlock(&inode->meta_lock);
     return result;
 }
 
-int client_inode_grow(struct client_inode *inode, uint64_t size)
+int client_inode_grow(struct client_inode *inode, uint64_t size, uint64_t change)
 {
     inode->mtime_lazy_ns = 0; /* the request carries a newer one */
-    return grow(inode, size, (int64_t)env_wall_ns());
+    return grow(inode, size, change, (int64_t)env_wall_ns());
 }
 
 uint32_t client_cold_starts(struct client *client, uint32_t group)

@@ -27,25 +27,28 @@ struct write_piece {
     struct gather *gather;
     struct client_inode *inode;
     struct split_piece piece;
+    uint64_t change;
     struct buf_slice data;
 };
 
 static void write_piece_fiber(void *arg)
 {
     struct write_piece *write = arg;
-    gather_done(write->gather, client_write_piece(write->inode, &write->piece, write->data));
+    gather_done(write->gather,
+                client_write_piece(write->inode, &write->piece, write->change, write->data));
 }
 
 struct write_size {
     struct gather *gather;
     struct client_inode *inode;
     uint64_t size;
+    uint64_t change;
 };
 
 static void write_size_fiber(void *arg)
 {
     struct write_size *size = arg;
-    gather_done(size->gather, client_inode_grow(size->inode, size->size));
+    gather_done(size->gather, client_inode_grow(size->inode, size->size, size->change));
 }
 
 /* What the inode has to learn of a write. */
@@ -57,9 +60,10 @@ enum write_news {
 
 /* A new size goes along with the data; but after a write has failed, the next ones first see
  * whether the data finds room, so that a full cluster leaves no file longer than what is in it (but
- * for the first). */
+ * for the first). -ERR_TRUNCATED: somebody truncated the file meanwhile, and some parts came before
+ * that, others after it (I8). */
 static int write_objects(struct client_inode *inode, uint64_t offset, struct buf_slice data,
-                         enum write_news news)
+                         enum write_news news, uint64_t change)
 {
     bool grows = news == WRITE_SIZE;
     struct split_piece pieces[SPLIT_PIECES_MAX];
@@ -67,7 +71,7 @@ static int write_objects(struct client_inode *inode, uint64_t offset, struct buf
     struct gather gather;
     uint32_t count = split_range(offset, data.bytes, pieces);
     uint64_t end = offset + data.bytes;
-    struct write_size size = {&gather, inode, end};
+    struct write_size size = {&gather, inode, end, change};
     assert(count > 0);
     gather_init(&gather);
     bool grows_along = grows && env_now_ns() >= inode->client->careful_until_ns;
@@ -79,6 +83,7 @@ static int write_objects(struct client_inode *inode, uint64_t offset, struct buf
             .gather = &gather,
             .inode = inode,
             .piece = pieces[i],
+            .change = change,
             .data = {data.buf, data.offset + (uint32_t)(pieces[i].file_offset - offset),
                      pieces[i].bytes},
         };
@@ -87,10 +92,10 @@ static int write_objects(struct client_inode *inode, uint64_t offset, struct buf
     }
     write_piece_fiber(&writes[0]);
     int result = gather_wait(&gather);
-    if (result < 0)
+    if (result < 0 && result != -ERR_TRUNCATED)
         inode->client->careful_until_ns = env_now_ns() + CLIENT_CAREFUL_NS;
     if (result == 0 && grows && !grows_along)
-        result = client_inode_grow(inode, end);
+        result = client_inode_grow(inode, end, change);
     if (news == WRITE_TIME)
         client_inode_lazy_mtime(inode, (int64_t)env_wall_ns());
     return result;
@@ -100,7 +105,7 @@ static int write_objects(struct client_inode *inode, uint64_t offset, struct buf
 static int spill(struct client_inode *inode, uint64_t size)
 {
     fiber_mutex_lock(&inode->meta_lock);
-    int result = client_inode_inline(inode) ? client_inode_grow(inode, size) : 0;
+    int result = client_inode_inline(inode) ? client_inode_grow(inode, size, 0) : 0;
     fiber_mutex_unlock(&inode->meta_lock);
     if (result == 0 && client_inode_inline(inode))
         result = -ERR_CORRUPT_WIRE; /* the server says it grew, and did not */
@@ -129,7 +134,7 @@ static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_s
     }
     bool grows = end > inode->attr.size || !client_inode_fresh(inode); /* I6 */
     grows = grows && !PLANT(CLIENT_SIZE_UNSENT);
-    return write_objects(inode, offset, data, grows ? WRITE_SIZE : WRITE_TIME);
+    return write_objects(inode, offset, data, grows ? WRITE_SIZE : WRITE_TIME, inode->attr.change);
 }
 
 int client_write(struct client_file *file, uint64_t offset, struct buf_slice data)
@@ -141,7 +146,13 @@ int client_write(struct client_file *file, uint64_t offset, struct buf_slice dat
     if (data.bytes == 0)
         return 0;
     struct client_inode *inode = client_inode_get(file->inode);
-    int result = write_inode(inode, offset, data);
+    int result;
+    while ((result = write_inode(inode, offset, data)) == -ERR_TRUNCATED) {
+        /* A change of ours is newer than any truncation, also one that was begun and given up. */
+        result = client_inode_grow(inode, 0, 0);
+        if (result < 0)
+            break;
+    }
     if (result == 0)
         inode->client->stats.write_bytes += data.bytes;
     client_inode_put(inode);
@@ -151,7 +162,7 @@ int client_write(struct client_file *file, uint64_t offset, struct buf_slice dat
 /* ---- append ------------------------------------------------------------------------------ */
 
 /* The end is taken first, then written: two clients never get the same place. If we fail in
- * between, the place stays zeroes. */
+ * between, the place stays zeroes. If the file is truncated in between, another place is taken. */
 static int append_inode(struct client_inode *inode, struct buf_slice data)
 {
     struct slice bytes = slice_of(buf_slice_data(&data), data.bytes);
@@ -179,7 +190,7 @@ static int append_inode(struct client_inode *inode, struct buf_slice data)
     uint64_t offset = attr.size - data.bytes;
     if (attr.flags & ATTR_INLINE) /* it was cut short after the first try */
         return write_inline(inode, offset, bytes, 0);
-    return write_objects(inode, offset, data, WRITE_TOLD);
+    return write_objects(inode, offset, data, WRITE_TOLD, attr.change);
 }
 
 int client_append(struct client_file *file, struct buf_slice data)
@@ -189,7 +200,10 @@ int client_append(struct client_file *file, struct buf_slice data)
     if (data.bytes == 0)
         return 0;
     struct client_inode *inode = client_inode_get(file->inode);
-    int result = append_inode(inode, data);
+    int result;
+    do
+        result = append_inode(inode, data);
+    while (result == -ERR_TRUNCATED);
     if (result == 0)
         inode->client->stats.write_bytes += data.bytes;
     client_inode_put(inode);
@@ -263,7 +277,7 @@ int client_fallocate(struct client_file *file, uint32_t mode, uint64_t offset, u
     struct client_inode *inode = client_inode_get(file->inode);
     int result = -EOPNOTSUPP;
     if (mode == 0)
-        result = client_inode_grow(inode, offset + bytes);
+        result = client_inode_grow(inode, offset + bytes, 0);
     else if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE))
         result = punch(inode, offset, offset + bytes);
     client_inode_put(inode);

@@ -8,7 +8,13 @@
  * from a primary of the inode that is one no more, and meanwhile the file was truncated and written
  * again. So the last truncation done is remembered for each inode, and nothing is done for that
  * one or an older one. Memory is enough: another primary serves in another epoch, in which the late
- * one is refused. */
+ * one is refused.
+ *
+ * A write and a truncation of two clients at once: either comes first. But a write has several
+ * parts, pieces of objects and the new size, and if the truncation came between them, what it did
+ * not see would show when the file grows again. So parts that know the inode as it was before the
+ * truncation are refused from then on, here and by GROW, and the writer begins anew. (Not by
+ * another primary that takes over in between: it does not know.) */
 #include "data/data_internal.h"
 
 #include "base/crc32c.h"
@@ -93,6 +99,13 @@ static bool cut_is_done(const struct data_service *service, uint32_t group,
     return cut && cut->order >= body->order;
 }
 
+bool data_is_cut(const struct data_service *service, uint32_t group,
+                 const struct wire_obj_req *body)
+{
+    const struct data_cut *cut = body->change ? cut_find(service, group, body->ino) : NULL;
+    return cut && cut->change > body->change;
+}
+
 static void cut_done(struct data_service *service, uint32_t group, const struct wire_obj_req *body)
 {
     struct data_cut *cut = cut_find(service, group, body->ino);
@@ -110,10 +123,12 @@ static void cut_done(struct data_service *service, uint32_t group, const struct 
     if (cut->ino == 0) {
         cut->ino = body->ino;
         cut->group = group;
+        cut->change = 0;
         htable_insert(&service->cuts, &cut->node, hash_u64(cut->ino));
     }
     assert(cut->ino == body->ino);
     cut->order = body->order;
+    cut->change = MAX(cut->change, body->change);
     list_remove(&cut->link);
     list_push_back(&service->cuts_by_age, &cut->link);
 }

@@ -62,6 +62,7 @@ struct data_truncation {
     uint64_t from_offset;
     uint64_t size;
     uint64_t order;
+    uint64_t change; /* of the inode, after it */
 };
 may_yield must_check int data_truncate_file(struct rpc *rpc, struct map_client *map,
                                             const struct data_truncation *truncation,

@@ -26,6 +26,7 @@ struct data_cut {
     struct list link;        /* in data_service.cuts_by_age */
     uint64_t ino;
     uint64_t order;
+    uint64_t change; /* the greatest of the inode at which one was done */
     uint32_t group;
 };
 
@@ -193,6 +194,9 @@ void data_change_end(struct data_change *change);
 may_yield must_check int data_append_write(struct data_change *change, uint64_t first,
                                            struct buf_slice data, const uint32_t *crcs);
 may_yield must_check int data_append_cut(struct data_change *change, uint64_t first, uint64_t end);
+/* Has the inode been truncated here since its change was as in body? */
+bool data_is_cut(const struct data_service *service, uint32_t group,
+                 const struct wire_obj_req *body);
 
 may_yield void data_serve_write(struct data_service *service, struct rpc_request *request);
 may_yield void data_serve_truncate(struct data_service *service, struct rpc_request *request);

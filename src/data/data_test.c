@@ -302,13 +302,18 @@ static void test_refuse(void **state)
     model_run(refuse_fiber, &world);
 }
 
-static int cut_all(struct world *world, uint64_t order)
+static int cut_at_change(struct world *world, uint64_t order, uint64_t change)
 {
-    const struct wire_obj_req body = {.ino = INO, .order = order};
+    const struct wire_obj_req body = {.ino = INO, .order = order, .change = change};
     struct fake_reply *reply = mem_zalloc(sizeof *reply);
     int result = fake_serve(&world->hosts[0], RPC_OBJ_TRUNCATE, &body, (struct slice){0}, reply);
     mem_free(reply);
     return result;
+}
+
+static int cut_all(struct world *world, uint64_t order)
+{
+    return cut_at_change(world, order, 0);
 }
 
 /* A truncation that arrives once more, after it was done and the file was written again. */
@@ -325,6 +330,41 @@ static void late_fiber(void *arg)
     REQUIRE(world, cut_all(world, 8) == 0); /* a new one */
     REQUIRE(world, model_check_range(world, 0, 0, DATA_BLOCK_BYTES) == 0);
     world->done = true;
+}
+
+static int write_knowing(struct world *world, uint64_t change)
+{
+    const struct wire_obj_req body = {.ino = INO, .bytes = DATA_BLOCK_BYTES, .change = change};
+    struct fake_reply *reply = mem_zalloc(sizeof *reply);
+    int result = fake_serve(&world->hosts[0], RPC_OBJ_WRITE, &body,
+                            slice_of(world->bytes, DATA_BLOCK_BYTES), reply);
+    mem_free(reply);
+    return result;
+}
+
+/* A write that was begun before a truncation and arrives after it leaves nothing behind. */
+static void overtaken_fiber(void *arg)
+{
+    struct world *world = arg;
+    init(world, 6);
+    REQUIRE(world, write_knowing(world, 4) == 0);
+    REQUIRE(world, cut_at_change(world, 7, 5) == 0);
+    REQUIRE(world, write_knowing(world, 4) == -ERR_TRUNCATED);
+    memset(world->model, 0, DATA_BLOCK_BYTES);
+    REQUIRE(world, model_check_range(world, 0, 0, DATA_BLOCK_BYTES) == 0);
+    REQUIRE(world, cut_at_change(world, 8, 3) == 0); /* an older number takes nothing back */
+    REQUIRE(world, write_knowing(world, 4) == -ERR_TRUNCATED);
+    REQUIRE(world, write_knowing(world, 5) == 0);
+    REQUIRE(world, write_knowing(world, 0) == 0); /* under the inode's lock */
+    memcpy(world->model, world->bytes, DATA_BLOCK_BYTES);
+    REQUIRE(world, model_check_range(world, 0, 0, DATA_BLOCK_BYTES) == 0);
+    world->done = true;
+}
+
+static void test_overtaken_write(void **state)
+{
+    struct world world = {0};
+    model_run(overtaken_fiber, &world);
 }
 
 static void test_late_truncation(void **state)
@@ -420,10 +460,15 @@ static void test_rows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows),   cmocka_unit_test(test_records),
-        cmocka_unit_test(test_refuse), cmocka_unit_test(test_model),
-        cmocka_unit_test(test_repair), cmocka_unit_test(test_concurrent),
-        cmocka_unit_test(test_steady), cmocka_unit_test(test_late_truncation),
+        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_records),
+        cmocka_unit_test(test_refuse),
+        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_repair),
+        cmocka_unit_test(test_concurrent),
+        cmocka_unit_test(test_steady),
+        cmocka_unit_test(test_late_truncation),
+        cmocka_unit_test(test_overtaken_write),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -178,7 +178,8 @@ int data_truncate_file(struct rpc *rpc, struct map_client *map,
         .body = {.ino = ino,
                  .index = first,
                  .offset = (uint32_t)(from_offset % OBJECT_BYTES),
-                 .order = truncation->order},
+                 .order = truncation->order,
+                 .change = truncation->change},
         .deadline_ns = deadline_ns,
     };
     int result = group_of(map, ino, first, deadline_ns, &routed.group);

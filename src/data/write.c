@@ -130,6 +130,10 @@ static int write_object(struct data_service *service, const struct rpc_request *
         result = data_change_begin(service, request, put.first, put.first + put.blocks, &change);
     if (result < 0)
         return result;
+    if (data_is_cut(service, request->header->group, request->body)) {
+        data_change_end(&change);
+        return -ERR_TRUNCATED;
+    }
     place_payload(&put);
     result = merge_edges(&change, &put);
     if (result == 0)

@@ -47,8 +47,11 @@ struct disk_inode {
     int64_t mtime_ns;
     int64_t ctime_ns;
     int64_t btime_ns;
-    uint64_t parent;  /* directories: of ".."; files: where it was born or last renamed to */
-    uint64_t entries; /* directories: how many names are in it */
+    uint64_t parent; /* directories: of ".."; files: where it was born or last renamed to */
+    union {
+        uint64_t entries;   /* directories: how many names are in it */
+        uint64_t truncated; /* regular files: change, as of the last truncation of objects */
+    };
     uint32_t mode;
     uint32_t nlink;
     uint32_t uid;

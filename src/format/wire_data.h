@@ -29,6 +29,10 @@ enum {
  * truncation of the inode (a repetition keeps it): one that comes when it, or a later one, is
  * done does nothing, for what was written since is not its business.
  *
+ * OBJ_WRITE and OBJ_TRUNCATE carry the inode's change: as the writer knows it, and as it will be
+ * after the truncation. A write that knows of less than the last truncation here is refused with
+ * ERR_TRUNCATED: its bytes would come back when the file is extended again.
+ *
  * OBJ_PUNCH: zero the range inside one object; whole blocks are given back.
  *
  * OBJ_SYNC: everything acknowledged in this group is durable when it returns. */
@@ -40,9 +44,10 @@ struct wire_obj_req {
     uint32_t offset;
     uint32_t bytes;
     uint32_t flags;
-    uint64_t order; /* OBJ_TRUNCATE; 0: none */
+    uint64_t order;  /* OBJ_TRUNCATE; 0: none */
+    uint64_t change; /* OBJ_WRITE (0: written under the inode's lock), OBJ_TRUNCATE */
 };
-FORMAT_SIZE(struct wire_obj_req, 48);
+FORMAT_SIZE(struct wire_obj_req, 56);
 
 struct wire_obj_rep {
     struct wire_body body;

@@ -102,7 +102,7 @@ enum wire_meta_flags {
  * STATFS      any                                                             struct in the tail
  * INLINE_READ inode                                                           attr, tail: data
  * INLINE_WRITE inode             offset; value = bytes, end <= META_INLINE_MAX  attr
- * GROW        inode              size = new minimum size, mtime               attr
+ * GROW        inode              size = new minimum size, mtime, change       attr
  * SYNC        inode                                                           -
  *
  * With META_OPEN, an open_id chosen by the client (unique in its session) makes a repetition
@@ -112,6 +112,7 @@ enum wire_meta_flags {
  * INLINE_WRITE and INLINE_READ answer -ERR_NOT_INLINE once the file has moved to objects. The
  * client asks for the move with GROW(size > META_INLINE_MAX) before its first object write; the
  * server writes inline data to object 0 and then clears ATTR_INLINE.
+ * GROW answers -ERR_TRUNCATED if objects of the file were truncated after change.
  * With META_APPEND, INLINE_WRITE ignores offset and writes at the end (-ERR_NOT_INLINE also if that
  * would not fit), and GROW adds size bytes to the file: the caller owns the last size bytes below
  * the size answered, and writes them then. A repetition is answered with the size of the first
@@ -142,8 +143,9 @@ struct wire_meta_req {
     uint16_t value_bytes;
     uint16_t group_count;
     uint32_t zero;
+    uint64_t change; /* GROW: of the inode, as the caller knows it; 0: whatever it is */
 };
-FORMAT_SIZE(struct wire_meta_req, 128);
+FORMAT_SIZE(struct wire_meta_req, 136);
 
 struct wire_meta_rep {
     struct wire_body body;

@@ -75,7 +75,9 @@ int op_resize(struct meta_op *op, struct meta_txn *txn, struct txn_inode *inode,
             .from_offset = size,
             .size = inode->row.size,
             .order = (uint64_t)group_epoch(op->mg->group) << 32 | ++op->mg->truncations,
+            .change = inode->row.change + 1, /* op_touch follows */
         };
+        inode->row.truncated = truncation.change;
         result = data_truncate_file(service->rpc, service->map, &truncation,
                                     env_now_ns() + META_DATA_PATIENCE_NS);
     }
@@ -110,6 +112,8 @@ int op_grow(struct meta_op *op, struct meta_txn *txn)
         result = check_file(&inode->row);
     if (result < 0)
         return result;
+    if (op->req->change && op->req->change < inode->row.truncated)
+        return -ERR_TRUNCATED;
     uint64_t size = op->req->size;
     if (op->req->flags & META_APPEND)
         size = size > META_FILE_SIZE_MAX ? size : inode->row.size + size;
