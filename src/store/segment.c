@@ -91,7 +91,7 @@ static uint32_t find_free(const struct store *store, enum segment_state state, b
         uint32_t index = (store->segment_cursor + step) % store->segment_count;
         const struct segment *segment = &store->segments[index];
         if (segment->state == SEGMENT_FREE && (segment->dirty || !written) &&
-            !(segment->not_node && state == SEGMENT_NODE))
+            !(state == SEGMENT_NODE && segment->not_node && !PLANT(STORE_NODE_EARLY)))
             return index;
     }
     return SEGMENT_NONE;
