@@ -15,16 +15,24 @@
  *      saying -ERR_CORRUPT_DISK rather than "not found"; changes for it are put back into the
  *      active memtable and journaled again.
  * TM5  Nothing here is visible before publish; on error, checkpoint.c undoes the accounting.
+ * TM6  Of what is written, one stage (both copies of 8 nodes) is on its way while the next one is
+ *      filled; of what is read, a few leaves (read_ahead.c). More would keep the journal waiting.
  */
 #include "store/store_internal.h"
 
 #include "base/crc32c.h"
 #include "base/log.h"
+#include "store/read_ahead.h"
 #include "store/zone.h"
 
 enum { STAGE_NODES = 8, AHEAD_PERCENT = 12 };
 #define AHEAD_PAUSE_NS (2 * NS_PER_MS)
 
+struct merge;
+struct stage_copy {
+    struct disk_io io;
+    struct merge *merge;
+};
 struct merge {
     struct store *store;
     struct tree *tree;
@@ -38,6 +46,12 @@ struct merge {
     uint8_t *stage;             /* nodes that lie one after the other, not yet written */
     uint32_t staged;
     struct disk_pointer stage_at;
+    uint8_t *stage_before; /* being written, or unused */
+    struct stage_copy copies[2];
+    uint32_t copies_left; /* on their way */
+    int copies_result;
+    struct waitq copied;
+    struct read_ahead ahead;
     struct store_batch carried; /* TM4 */
     struct node_builder builders[DISK_TREE_LEVEL_MAX + 2];
 };
@@ -109,21 +123,54 @@ static void pace(const struct merge *merge)
         fiber_sleep(AHEAD_PAUSE_NS);
 }
 
+static void copy_done(struct disk_io *io)
+{
+    struct merge *merge = container_of(io, struct stage_copy, io)->merge;
+    assert(merge->copies_left > 0);
+    if (io->result < 0) {
+        merge->copies_result = io->result;
+        store_fence(merge->store, "tree node write", io->result);
+    }
+    merge->copies_left--;
+    waitq_wake_all(&merge->copied);
+}
+
+/* Until the stage on its way is written. */
+static int stage_wait(struct merge *merge)
+{
+    while (merge->copies_left > 0)
+        (void)!waitq_wait(&merge->copied, 0);
+    return merge->copies_result;
+}
+
+/* Send the stage off, when the one before has arrived. */
 static int stage_write(struct merge *merge)
 {
     struct store *store = merge->store;
     uint32_t bytes = merge->staged * DISK_TREE_NODE_BYTES;
-    int result = 0;
-    for (uint32_t copy = 0; copy < 2 && bytes > 0 && result == 0; copy++)
-        result = disk_write(store->disk, merge->stage_at.block[copy] * STORE_BLOCK_BYTES,
-                            merge->stage, bytes);
+    int result = stage_wait(merge);
     merge->staged = 0;
+    if (bytes == 0 || result < 0)
+        return result;
+    for (uint32_t copy = 0; copy < 2; copy++) {
+        struct stage_copy *place = &merge->copies[copy];
+        *place =
+            (struct stage_copy){.io = {.op = DISK_WRITE,
+                                       .stream = DISK_METADATA,
+                                       .offset = merge->stage_at.block[copy] * STORE_BLOCK_BYTES,
+                                       .data = merge->stage,
+                                       .bytes = bytes,
+                                       .done = copy_done},
+                                .merge = merge};
+        merge->copies_left++;
+        disk_submit(store->disk, &place->io);
+    }
+    uint8_t *filled = merge->stage;
+    merge->stage = merge->stage_before;
+    merge->stage_before = filled;
     store->health.node_bytes += 2ull * bytes;
-    if (result < 0)
-        store_fence(store, "tree node write", result);
-    if (bytes > 0)
-        pace(merge);
-    return result;
+    pace(merge);
+    return 0;
 }
 
 static int builder_add(struct merge *merge, uint32_t level, struct slice key, struct slice value);
@@ -293,6 +340,22 @@ static int keep_lost(struct merge *merge, uint32_t level, struct slice key, stru
     return reuse(merge, level, key, pointer);
 }
 
+/* Read leaves in advance: from child *next on of a node right above them, those with changes. */
+static void look_ahead(struct merge *merge, const void *node, uint32_t *next, struct slice upper)
+{
+    uint8_t from[NODE_KEY_MAX], to[NODE_KEY_MAX];
+    for (uint32_t count = node_count(node); *next < count; (*next)++) {
+        struct slice key = slice_of(from, node_key(node, *next, from)), end = upper;
+        if (*next + 1 < count)
+            end = slice_of(to, node_key(node, *next + 1, to));
+        const struct memtable_row *row = memtable_seek(merge->store->frozen, key, false);
+        struct disk_pointer leaf;
+        node_pointer(node, *next, &leaf);
+        if (row && below(memtable_key(row), end) && !read_ahead_start(&merge->ahead, &leaf))
+            return;
+    }
+}
+
 static int visit(struct merge *merge, uint32_t level, struct slice key, struct slice upper,
                  const struct disk_pointer *pointer)
 {
@@ -300,7 +363,7 @@ static int visit(struct merge *merge, uint32_t level, struct slice key, struct s
     assert(level <= merge->tree->root_level);
     if (!touched(merge, upper) && !small_rest(merge, level))
         return reuse(merge, level, key, pointer);
-    bool warm = cache_has(store, pointer);
+    bool warm = !read_ahead_take(&merge->ahead, pointer) && cache_has(store, pointer);
     struct cache_node *node;
     int result = cache_get(store, pointer, level, &node);
     if (result == -ERR_CORRUPT_DISK)
@@ -313,9 +376,12 @@ static int visit(struct merge *merge, uint32_t level, struct slice key, struct s
         result = merge_leaf(merge, node->bytes, upper);
     }
     uint8_t from[NODE_KEY_MAX], to[NODE_KEY_MAX];
-    uint32_t count = level > 0 ? node_count(node->bytes) : 0;
+    uint32_t count = level > 0 ? node_count(node->bytes) : 0, next = 1;
     for (uint32_t i = 0; i < count && result == 0; i++) {
         struct disk_pointer child;
+        next = MAX(next, i + 1);
+        if (level == 1)
+            look_ahead(merge, node->bytes, &next, upper);
         node_pointer(node->bytes, i, &child);
         struct slice child_key = slice_of(from, node_key(node->bytes, i, from));
         struct slice child_upper = upper;
@@ -383,6 +449,9 @@ int tree_merge(struct store *store, struct tree *tree, struct disk_pointer *ret_
     merge->tree = tree;
     merge->row = memtable_seek(store->frozen, slice_of("", 0), false);
     merge->stage = mem_alloc_aligned(STAGE_NODES * DISK_TREE_NODE_BYTES, STORE_BLOCK_BYTES);
+    merge->stage_before = mem_alloc_aligned(STAGE_NODES * DISK_TREE_NODE_BYTES, STORE_BLOCK_BYTES);
+    waitq_init(&merge->copied);
+    read_ahead_init(&merge->ahead, store);
     store_batch_init(&merge->carried);
     int result = 0;
     if (tree->root.block[0])
@@ -391,14 +460,18 @@ int tree_merge(struct store *store, struct tree *tree, struct disk_pointer *ret_
         result = add_row(merge);
     if (result == 0)
         result = finish(merge, ret_root, ret_level);
+    if (result < 0)
+        (void)!stage_write(merge); /* what has been handed out is written, in order: ZN4 */
+    int written = stage_wait(merge);
+    result = result < 0 ? result : written;
+    read_ahead_fini(&merge->ahead);
     if (result == 0)
         commit_carried(merge);
-    else
-        (void)!stage_write(merge); /* what has been handed out is written, in order: ZN4 */
     for (uint32_t i = 0; i < ARRAY_COUNT(merge->builders); i++)
         node_builder_fini(&merge->builders[i]);
     store_batch_fini(&merge->carried);
     mem_free(merge->stage);
+    mem_free(merge->stage_before);
     mem_free(merge);
     return result;
 }
