@@ -6,9 +6,9 @@
  *
  * A truncation that is repeated may also arrive late: its first copy hung in a connection, or came
  * from a primary of the inode that is one no more, and meanwhile the file was truncated and written
- * again. So the last truncation done is remembered for each inode, and nothing is done for that
- * one or an older one. Memory is enough: another primary serves in another epoch, in which the late
- * one is refused.
+ * again. So the last truncation done is remembered for the DATA_CUTS_MAX inodes that were truncated
+ * last, and nothing is done for that one or an older one. Memory is enough: another primary serves
+ * in another epoch, in which the late one is refused.
  *
  * A write and a truncation of two clients at once: either comes first. But a write has several
  * parts, pieces of objects and the new size, and if the truncation came between them, what it did
@@ -108,9 +108,9 @@ bool data_is_cut(const struct data_service *service, uint32_t group,
 
 static void cut_done(struct data_service *service, uint32_t group, const struct wire_obj_req *body)
 {
-    struct data_cut *cut = cut_find(service, group, body->ino);
     if (body->order == 0)
         return;
+    struct data_cut *cut = cut_find(service, group, body->ino);
     if (!cut && service->cut_count == DATA_CUTS_MAX) {
         cut = list_first(&service->cuts_by_age, struct data_cut, link);
         htable_remove(&service->cuts, &cut->node);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Becoming a node of a cluster that runs: ask its leader for an id, then format the device with all
- * a node needs to know. Nothing is written before the cluster has answered; an answer that is lost
- * is asked for again with the same nonce. */
+ * a node needs to know. Before the cluster has answered nothing is written (but an empty file is
+ * made where a file is to be the disk); an answer that is lost is asked for again with the same
+ * nonce. */
 #include <stdio.h>
 
 #include "base/assert.h"

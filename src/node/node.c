@@ -17,7 +17,7 @@
  * N3. A node that was declared dead does not come back by itself: it is started anew (fenced). A
  *     node whose device failed ends, for a primary that cannot write must not keep its lease.
  * N4. Nodes of one process share nothing but the incarnation, the device's lock (held by the
- * caller) and their end: what ends one, ends the process.
+ *     caller) and their end: what ends one, ends the process.
  *
  * Crash cases. There is no other way to end than to stop: node_stop only saves recovery time.
  *

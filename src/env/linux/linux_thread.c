@@ -4,8 +4,8 @@
  * What makes several reactors in a process safe is that nothing is shared between them:
  *
  * T1. Every variable with static storage in base/ and env/ is constant or _Thread_local: the
- * current reactor, the heap that is charged, the pool of buffers and its arena, the log's level and
- *     sink. So memory is counted per thread, and a thread sets its own log level.
+ *     current reactor, the heap that is charged, the pool of buffers and its arena, the log's level
+ *     and sink. So memory is counted per thread, and a thread sets its own log level.
  * T2. What one thread allocates it frees itself (the block's header names the thread's heap). An
  *     argument to a thread stays the caller's, who keeps it until the thread has ended.
  * T3. A log line is one write to standard error under stdio's lock: lines do not mix.
