@@ -4,7 +4,7 @@
 /* clang-format off */
 /* store */
 X(STORE_SUPER_UNFLUSHED, "crash", 1, "no flush before the superblock")
-X(STORE_REUSE_UNPROVEN, "crash-clean", 8, "a segment is reused when flushed, not proven")
+X(STORE_REUSE_UNPROVEN, "crash-clean", 12, "a segment is reused when flushed, not proven")
 X(STORE_FLUSH_SKIPPED, "store-model", 2, "waiting for durable waits for written only")
 X(STORE_ENTRY_UNCHECKED, "store-model", 2, "a journal entry's checksum is not looked at")
 X(STORE_NODE_UNCHECKED, "store-damage", 1, "a tree node's checksum is not looked at")
