@@ -12,8 +12,17 @@
 
 const char *const names_text[NAMES] = {"a", "bb", "ccc", "a name of some length", "e", "f"};
 
-static const char *const verbs[] = {"create", "mkdir",  "link",   "unlink",
-                                    "rmdir",  "rename", "lookup", "getattr"};
+const char *const names_xattr_text[NAMES_XATTRS] = {"user.one", "trusted.two"};
+
+static const char *const verbs[] = {"create",   "mkdir",    "link",     "unlink",     "rmdir",
+                                    "rename",   "lookup",   "getattr",  "symlink",    "mknod",
+                                    "readlink", "getxattr", "setxattr", "removexattr"};
+
+bool names_makes(enum names_verb verb)
+{
+    return verb == NAMES_CREATE || verb == NAMES_MKDIR || verb == NAMES_SYMLINK ||
+           verb == NAMES_MKNOD;
+}
 
 void names_init(struct names_history *history, uint64_t base_ino)
 {
@@ -43,7 +52,7 @@ uint32_t names_begin(struct names_history *history, const struct names_op *op, u
     mine->end = LINEAR_NEVER;
     mine->begin_ns = now_ns;
     mine->seen = NAMES_NONE;
-    if (op->verb == NAMES_CREATE || op->verb == NAMES_MKDIR) {
+    if (names_makes(op->verb)) {
         assert(names_room(history));
         mine->node = (uint16_t)history->nodes++;
     }
@@ -103,8 +112,6 @@ static void settle_seen(struct names_history *history)
 
 /* ---- the model ----------------------------------------------------------------------------- */
 
-enum node_kind { NODE_NONE, NODE_FILE, NODE_DIR, NODE_REMOVED /* a directory */ };
-
 struct names_node {
     uint8_t kind;
     uint8_t zero;
@@ -112,6 +119,7 @@ struct names_node {
     uint16_t parent;
     uint16_t alien; /* its inode, known only by having been seen */
     uint16_t entries[NAMES];
+    uint16_t xattrs[NAMES_XATTRS]; /* 0: not there */
 };
 
 struct names_state {
@@ -120,7 +128,7 @@ struct names_state {
 
 static bool is_dir(const struct names_state *state, uint16_t node)
 {
-    return state->nodes[node].kind == NODE_DIR;
+    return state->nodes[node].kind == NAMES_DIR;
 }
 
 static bool is_empty(const struct names_state *state, uint16_t dir)
@@ -136,24 +144,31 @@ static bool is_empty(const struct names_state *state, uint16_t dir)
 static void drop(struct names_state *state, uint16_t node)
 {
     struct names_node *gone = &state->nodes[node];
-    if (gone->kind == NODE_DIR)
-        *gone = (struct names_node){.kind = NODE_REMOVED};
+    if (gone->kind == NAMES_DIR)
+        *gone = (struct names_node){.kind = NAMES_REMOVED_DIR};
     else
         gone->nlink--;
+}
+
+static uint8_t kind_made(enum names_verb verb)
+{
+    return verb == NAMES_MKDIR     ? NAMES_DIR
+           : verb == NAMES_SYMLINK ? NAMES_A_SYMLINK
+           : verb == NAMES_MKNOD   ? NAMES_DEVICE
+                                   : NAMES_FILE;
 }
 
 static int do_make(struct names_state *state, const struct names_op *op)
 {
     struct names_node *dir = &state->nodes[op->dir];
     struct names_node *node = &state->nodes[op->node];
-    if (dir->kind != NODE_DIR)
+    if (dir->kind != NAMES_DIR)
         return -ENOENT;
     if (dir->entries[op->name] != NAMES_NONE)
         return -EEXIST;
     bool is_mkdir = op->verb == NAMES_MKDIR;
-    *node = (struct names_node){.kind = is_mkdir ? NODE_DIR : NODE_FILE,
-                                .nlink = is_mkdir ? 2 : 1,
-                                .parent = is_mkdir ? op->dir : 0};
+    *node = (struct names_node){
+        .kind = kind_made(op->verb), .nlink = is_mkdir ? 2 : 1, .parent = is_mkdir ? op->dir : 0};
     for (int i = 0; i < NAMES; i++)
         node->entries[i] = NAMES_NONE;
     dir->entries[op->name] = op->node;
@@ -165,13 +180,13 @@ static int do_link(struct names_state *state, const struct names_op *op)
 {
     struct names_node *dir = &state->nodes[op->dir];
     struct names_node *node = &state->nodes[op->node];
-    if (dir->kind != NODE_DIR)
+    if (dir->kind != NAMES_DIR)
         return -ENOENT;
     if (dir->entries[op->name] != NAMES_NONE)
         return -EEXIST;
-    if (node->kind == NODE_DIR || (node->kind == NODE_REMOVED && op->result == -EPERM))
+    if (node->kind == NAMES_DIR || (node->kind == NAMES_REMOVED_DIR && op->result == -EPERM))
         return -EPERM; /* a removed directory's inode stays for a moment */
-    if (node->kind != NODE_FILE || node->nlink == 0)
+    if (node->kind == NAMES_REMOVED_DIR || node->nlink == 0)
         return -ENOENT;
     dir->entries[op->name] = op->node;
     node->nlink++;
@@ -182,7 +197,7 @@ static int do_remove(struct names_state *state, const struct names_op *op)
 {
     struct names_node *dir = &state->nodes[op->dir];
     bool is_rmdir = op->verb == NAMES_RMDIR;
-    if (dir->kind != NODE_DIR || dir->entries[op->name] == NAMES_NONE)
+    if (dir->kind != NAMES_DIR || dir->entries[op->name] == NAMES_NONE)
         return -ENOENT;
     uint16_t node = dir->entries[op->name];
     if (is_rmdir != is_dir(state, node))
@@ -218,9 +233,9 @@ static int rename_refused(const struct names_state *state, const struct names_op
     const struct names_node *dir = &state->nodes[op->dir], *dir2 = &state->nodes[op->dir2];
     bool exchange = op->flags & META_RENAME_EXCHANGE;
     uint16_t from = dir->entries[op->name], to = dir2->entries[op->name2];
-    if (dir->kind != NODE_DIR || from == NAMES_NONE || (exchange && to == NAMES_NONE))
+    if (dir->kind != NAMES_DIR || from == NAMES_NONE || (exchange && to == NAMES_NONE))
         return -ENOENT;
-    if (dir2->kind != NODE_DIR)
+    if (dir2->kind != NAMES_DIR)
         return -ENOENT;
     if ((op->flags & META_RENAME_NOREPLACE) && to != NAMES_NONE)
         return -EEXIST;
@@ -283,7 +298,7 @@ static bool do_lookup(struct names_state *state, const struct names_history *his
                       const struct names_op *op)
 {
     const struct names_node *dir = &state->nodes[op->dir];
-    bool there = dir->kind == NODE_DIR && dir->entries[op->name] != NAMES_NONE;
+    bool there = dir->kind == NAMES_DIR && dir->entries[op->name] != NAMES_NONE;
     if (op->result < 0)
         return op->result == -ENOENT && !there;
     return there && is_seen(state, history, dir->entries[op->name], op);
@@ -294,7 +309,51 @@ static bool do_getattr(const struct names_state *state, const struct names_op *o
     const struct names_node *node = &state->nodes[op->node];
     if (node->nlink == 0) /* until nobody has it open and it is deleted */
         return op->result == -ENOENT || (op->result == 0 && op->nlink == 0);
-    return op->result == 0 && node->nlink == op->nlink;
+    return op->result == 0 && node->nlink == op->nlink && node->kind == op->kind;
+}
+
+static bool do_readlink(const struct names_state *state, const struct names_op *op)
+{
+    const struct names_node *node = &state->nodes[op->node];
+    if (node->nlink == 0 && op->result == -ENOENT)
+        return true;
+    if (node->kind != NAMES_A_SYMLINK)
+        return op->result == -EINVAL;
+    return op->result == 0 && op->value == op->node;
+}
+
+/* What a node without a name says, if anything, is not judged. */
+static bool do_xattr(struct names_state *state, const struct names_op *op)
+{
+    struct names_node *node = &state->nodes[op->node];
+    uint16_t *value = &node->xattrs[op->xattr];
+    bool reads = op->verb == NAMES_GETXATTR;
+    int result = 0;
+    if (node->nlink == 0)
+        return op->answered;
+    if (op->xattr == 0 && node->kind != NAMES_FILE && node->kind != NAMES_DIR)
+        result = reads ? -ENODATA : -EPERM;
+    else if (op->verb == NAMES_SETXATTR && *value && (op->flags & META_XATTR_CREATE))
+        result = -EEXIST;
+    else if (!*value && (op->verb != NAMES_SETXATTR || (op->flags & META_XATTR_REPLACE)))
+        result = -ENODATA;
+    if (reads)
+        return op->result == result &&
+               (result < 0 || op->value == *value || op->value == NAMES_XATTR_ANY);
+    if (result == 0)
+        *value = op->verb == NAMES_SETXATTR ? op->value : 0;
+    return op->answered ? op->result == result : result == 0;
+}
+
+static bool is_of_xattr(enum names_verb verb)
+{
+    return verb == NAMES_GETXATTR || verb == NAMES_SETXATTR || verb == NAMES_REMOVEXATTR;
+}
+
+/* Asks about a node, or changes it, by its number. */
+static bool is_of_node(enum names_verb verb)
+{
+    return verb == NAMES_GETATTR || verb == NAMES_READLINK || is_of_xattr(verb);
 }
 
 static int do_change(struct names_state *state, const struct names_op *op)
@@ -302,6 +361,8 @@ static int do_change(struct names_state *state, const struct names_op *op)
     switch ((enum names_verb)op->verb) {
     case NAMES_CREATE:
     case NAMES_MKDIR:
+    case NAMES_SYMLINK:
+    case NAMES_MKNOD:
         return do_make(state, op);
     case NAMES_LINK:
         return do_link(state, op);
@@ -312,6 +373,10 @@ static int do_change(struct names_state *state, const struct names_op *op)
         return do_rename(state, op);
     case NAMES_LOOKUP:
     case NAMES_GETATTR:
+    case NAMES_READLINK:
+    case NAMES_GETXATTR:
+    case NAMES_SETXATTR:
+    case NAMES_REMOVEXATTR:
         break;
     }
     WRONG("verb");
@@ -325,6 +390,10 @@ static bool step(const void *context, void *state_, const void *op_)
         return op->answered && do_lookup(state, context, op);
     if (op->verb == NAMES_GETATTR)
         return op->answered && do_getattr(state, op);
+    if (op->verb == NAMES_READLINK)
+        return op->answered && do_readlink(state, op);
+    if (is_of_xattr(op->verb))
+        return (op->answered || op->verb != NAMES_GETXATTR) && do_xattr(state, op);
     int result = do_change(state, op);
     return op->answered ? result == op->result : result == 0;
 }
@@ -339,17 +408,20 @@ void names_print(const struct names_history *history, const struct names_op *op)
     else
         printf("%-10s", "never");
     printf(" client%u %-7s", op->client, verbs[op->verb]);
-    if (op->verb != NAMES_GETATTR)
+    if (!is_of_node(op->verb))
         printf(" %u/%s", op->dir, names_text[op->name]);
     if (op->verb == NAMES_RENAME)
         printf(" -> %u/%s flags %u", op->dir2, names_text[op->name2], op->flags);
-    if (op->verb == NAMES_CREATE || op->verb == NAMES_MKDIR || op->verb == NAMES_LINK ||
-        op->verb == NAMES_GETATTR)
+    if (names_makes(op->verb) || op->verb == NAMES_LINK || is_of_node(op->verb))
         printf(" node %u (ino %llx)", op->node, (unsigned long long)history->inos[op->node]);
     if (op->answered)
         printf(": %s", op->result < 0 ? error_name(op->result) : "ok");
     if (op->answered && op->result == 0 && op->verb == NAMES_GETATTR)
-        printf(", nlink %u", op->nlink);
+        printf(", kind %u, nlink %u", op->kind, op->nlink);
+    if (is_of_xattr(op->verb))
+        printf(" (%s, value %u, flags %u)", names_xattr_text[op->xattr], op->value, op->flags);
+    if (op->answered && op->result == 0 && op->verb == NAMES_READLINK)
+        printf(", target %u", op->value);
     if (op->answered && op->result == 0 && op->verb == NAMES_LOOKUP && op->seen != NAMES_NONE)
         printf(", node %u", op->seen);
     if (op->alien)
@@ -369,10 +441,11 @@ static void print_stuck(const struct names_history *history, const struct names_
     printf("names: no order of the operations explains this answer:\n");
     names_print(history, stuck);
     const struct names_node *dir = &state->nodes[stuck->dir];
-    if (stuck->verb == NAMES_GETATTR)
-        printf("  the model has kind %u nlink %u\n", state->nodes[stuck->node].kind,
-               state->nodes[stuck->node].nlink);
-    else if (dir->kind != NODE_DIR)
+    const struct names_node *node = &state->nodes[stuck->node];
+    if (is_of_node(stuck->verb))
+        printf("  the model has kind %u, nlink %u, attributes %u and %u\n", node->kind, node->nlink,
+               node->xattrs[0], node->xattrs[1]);
+    else if (dir->kind != NAMES_DIR)
         printf("  the model has no directory %u\n", stuck->dir);
     else
         printf("  the model has node %d there\n",
@@ -398,7 +471,7 @@ enum linear_result names_check(struct names_history *history)
     };
     struct linear_op *ops = calloc((size_t)history->count + 1, sizeof *ops);
     settle_seen(history);
-    state->nodes[NAMES_BASE] = (struct names_node){.kind = NODE_DIR, .nlink = 2};
+    state->nodes[NAMES_BASE] = (struct names_node){.kind = NAMES_DIR, .nlink = 2};
     for (int i = 0; i < NAMES; i++)
         state->nodes[NAMES_BASE].entries[i] = NAMES_NONE;
     for (uint32_t i = 0; i < history->count; i++)

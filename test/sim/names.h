@@ -9,7 +9,14 @@
 
 #include "linear.h"
 
-enum { NAMES = 6, NAMES_NODES_MAX = 1000, NAMES_NONE = 0xffff, NAMES_BASE = 0 };
+enum {
+    NAMES = 6,
+    NAMES_NODES_MAX = 1000,
+    NAMES_NONE = 0xffff,
+    NAMES_BASE = 0,
+    NAMES_XATTRS = 2, /* of each node: one that only files and directories may have, and another */
+    NAMES_XATTR_ANY = 0xffff,
+};
 
 enum names_verb {
     NAMES_CREATE,
@@ -20,10 +27,26 @@ enum names_verb {
     NAMES_RENAME,
     NAMES_LOOKUP,
     NAMES_GETATTR,
+    NAMES_SYMLINK, /* its target names its node */
+    NAMES_MKNOD,   /* a device; its number is its node */
+    NAMES_READLINK,
+    NAMES_GETXATTR,
+    NAMES_SETXATTR,
+    NAMES_REMOVEXATTR,
 };
 
-/* Objects are called by *node* numbers: each CREATE and MKDIR has a number of its own from its
- * beginning, whether it succeeds or not; 0 is the directory under which all happens. */
+enum names_kind {
+    NAMES_NO_NODE,
+    NAMES_FILE,
+    NAMES_A_SYMLINK,
+    NAMES_DEVICE,
+    NAMES_DIR,
+    NAMES_REMOVED_DIR
+};
+
+/* Objects are called by *node* numbers: each verb that makes one (names_makes) has a number of its
+ * own from its beginning, whether it succeeds or not; 0 is the directory under which all happens.
+ */
 struct names_op {
     uint64_t begin; /* linear_op */
     uint64_t end;
@@ -37,9 +60,12 @@ struct names_op {
     uint16_t dir2;
     uint16_t node;  /* made, linked, or asked about */
     uint16_t seen;  /* LOOKUP: node found; NAMES_NONE: see alien */
-    uint16_t alien; /* LOOKUP: number of an inode whose CREATE or MKDIR got no answer, from 1 */
+    uint16_t alien; /* LOOKUP: number of an inode whose making got no answer, from 1 */
+    uint16_t value; /* SETXATTR: not 0; GETXATTR: got, or ANY; READLINK: the node that was read */
+    uint8_t xattr;  /* index */
+    uint8_t kind;   /* GETATTR: enum names_kind */
     bool answered;
-    uint32_t flags; /* of RENAME */
+    uint32_t flags; /* of RENAME, SETXATTR */
     uint32_t nlink; /* GETATTR */
     int result;
 };
@@ -56,15 +82,18 @@ struct names_history {
 };
 
 extern const char *const names_text[NAMES];
+extern const char *const names_xattr_text[NAMES_XATTRS];
+
+bool names_makes(enum names_verb verb);
 
 void names_init(struct names_history *history, uint64_t base_ino);
 void names_fini(struct names_history *history);
 /* Can another object be made? */
 bool names_room(const struct names_history *history);
-/* Record the beginning, then the answer. The op's number. CREATE and MKDIR get their node. */
+/* Record the beginning, then the answer. The op's number. What makes a node gets its number. */
 uint32_t names_begin(struct names_history *history, const struct names_op *op, uint64_t now_ns);
 void names_end(struct names_history *history, uint32_t op, int result, uint64_t now_ns);
-/* The inode that a CREATE or MKDIR made, or that a LOOKUP saw (before names_end). */
+/* The inode that was made, or that a LOOKUP saw (before names_end). */
 void names_made(struct names_history *history, uint32_t op, uint64_t ino);
 void names_saw(struct names_history *history, uint32_t op, uint64_t ino);
 
