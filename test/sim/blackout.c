@@ -98,7 +98,7 @@ void blackout_run(struct world *world)
     restart(world, ~late);
     if (late && world_below(world, 4) == 0)
         world_hold(world, world_between(world, 0, LATE_MAX_NS)); /* about when they are given up */
-    else if (late && world->scenario.loads & (1u << LOAD_DURABLE))
-        load_durable.finish(world); /* B2, B3 */
+    else if (late)
+        world_look(world); /* B2, B3 */
     restart(world, late);
 }

@@ -15,7 +15,7 @@
 
 enum { STEPS_MAX = 200000 };
 
-static const char *const verbs[] = {"write", "read", "truncate", "size", "punch"};
+static const char *const verbs[] = {"write", "read", "truncate", "size", "punch", "fsync"};
 
 void files_fini(struct files_history *history)
 {
@@ -65,6 +65,7 @@ static bool touches(const struct files_op *op, uint32_t cell)
     case FILES_TRUNCATE:
         return cell >= op->size;
     case FILES_SIZE:
+    case FILES_FSYNC:
         return false;
     }
     WRONG("verb");
@@ -101,6 +102,7 @@ static bool step_size(const void *context, void *state, const void *op_)
     case FILES_SIZE:
         return *size == op->size;
     case FILES_PUNCH:
+    case FILES_FSYNC:
         return true; /* keeps it */
     }
     WRONG("verb");
@@ -179,7 +181,8 @@ static bool check_size(const struct files_history *history, uint32_t file, struc
     uint32_t count = 0;
     for (uint32_t i = 0; i < history->count; i++) {
         const struct files_op *op = &history->ops[i];
-        bool says_nothing = !op->answered && (op->verb == FILES_READ || op->verb == FILES_SIZE);
+        bool says_nothing = op->verb == FILES_FSYNC ||
+                            (!op->answered && (op->verb == FILES_READ || op->verb == FILES_SIZE));
         if (op->file == file && !says_nothing)
             ops[count++] = (struct linear_op){op->begin, op->end, op};
     }

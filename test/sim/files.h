@@ -11,7 +11,7 @@
 
 enum { FILES = 5, FILES_CELLS_MAX = 96 /* of one read or write */ };
 
-enum files_verb { FILES_WRITE, FILES_READ, FILES_TRUNCATE, FILES_SIZE, FILES_PUNCH };
+enum files_verb { FILES_WRITE, FILES_READ, FILES_TRUNCATE, FILES_SIZE, FILES_PUNCH, FILES_FSYNC };
 
 struct files_op {
     uint64_t begin; /* linear_op */
@@ -46,6 +46,8 @@ void files_end(struct files_history *history, uint32_t op, int result, uint64_t 
 /* Each cell of each file, and each file's size, is a register: is its history possible? Prints what
  * is wrong. *ret_undecided: of how many this is not known. False if one is not possible. */
 bool files_check(const struct files_history *history, uint32_t *ret_undecided);
+/* The same where all nodes died at times (files_lossy.c): what was not fsynced may be lost. */
+bool files_check_lossy(const struct files_history *history);
 void files_print(const struct files_op *op);
 
 #endif

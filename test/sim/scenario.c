@@ -64,7 +64,8 @@ void scenario_make(uint64_t seed, struct scenario *ret_scenario)
     scenario.blackouts = draw(seed, BLACKOUTS, 6) == 0;
     if (scenario.blackouts) {
         scenario.faults |= 1u << FAULT_BLACKOUT;
-        scenario.loads = 1u << LOAD_DURABLE | (scenario.loads & 1u << LOAD_NAMES);
+        scenario.loads =
+            1u << LOAD_DURABLE | (scenario.loads & (1u << LOAD_NAMES | 1u << LOAD_FILES));
     }
     if (scenario.loads == 0)
         scenario.loads = 1u << LOAD_NAMES;

@@ -221,10 +221,10 @@ static bool clients_done(const struct world *world)
 
 /* ---- the run ------------------------------------------------------------------------------ */
 
-/* After a blackout only LOAD_DURABLE knows what must be there. */
+/* After a blackout these know what must be there. */
 static bool is_judged(const struct world *world, uint32_t load)
 {
-    return !world->scenario.blackouts || load == LOAD_DURABLE;
+    return !world->scenario.blackouts || load == LOAD_DURABLE || load == LOAD_FILES;
 }
 
 static void each_load(struct world *world, bool finish)
@@ -234,6 +234,11 @@ static void each_load(struct world *world, bool finish)
         if (fn && (world->scenario.loads & (1u << i)) && (!finish || is_judged(world, i)))
             fn(world);
     }
+}
+
+void world_look(struct world *world)
+{
+    each_load(world, true);
 }
 
 static void wait_clients(struct world *world)
@@ -287,7 +292,7 @@ static void director_fiber(void *arg)
     world->more = false;
     wait_clients(world);
     if (!world->failed && world_wait_whole(world))
-        each_load(world, true);
+        world_look(world);
     if (!world->failed) {
         client_flush_all(world->client);
         world_hold(world, SETTLE_NS);

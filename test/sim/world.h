@@ -52,7 +52,7 @@ struct world {
     uint64_t durable_dirs[SCENARIO_CLIENTS_MAX];
     struct stalls stalls;
     uint32_t blackouts;
-    uint32_t syncs;    /* fsyncs of LOAD_DURABLE that succeeded */
+    uint32_t syncs;    /* fsyncs of clients that succeeded */
     uint32_t given_up; /* 1 + index of a node that is not started again, or 0 */
     bool wants_node;   /* from the main loop: one more */
     uint64_t ops;      /* by all clients */
@@ -83,6 +83,8 @@ void world_tell(struct world *world, const char *format, ...) printf_like(2, 3);
 /* The newest map the director knows. */
 void world_print_map(struct world *world);
 
+/* Look at all that must be there. Fails the run if it is not. */
+may_yield void world_look(struct world *world);
 /* Is a node (by index) one of the map group, as far as the director knows? */
 bool world_is_voter(const struct world *world, uint32_t node);
 
