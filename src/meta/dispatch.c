@@ -26,7 +26,7 @@ static const struct meta_verb verbs[] = {
     {.type = RPC_STATFS, .flags = VERB_ANY_INO, .read = op_statfs},
     {.type = RPC_INLINE_READ, .read = op_inline_read},
     {.type = RPC_INLINE_WRITE, .change = op_inline_write},
-    {.type = RPC_GROW, .change = op_grow},
+    {.type = RPC_GROW, .flags = VERB_FREEING, .change = op_grow},
     {.type = RPC_SYNC, .read = op_sync},
 };
 
