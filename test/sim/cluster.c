@@ -123,13 +123,11 @@ static void new_incarnations(struct cluster *cluster, uint32_t first)
         cluster->members[first + i].incarnation = (uint64_t)(first + 1) << 32 | cluster->starts;
 }
 
-void cluster_start_hosts(struct cluster *cluster, uint64_t seed, uint32_t hosts, uint32_t targets,
-                         uint32_t copies)
+/* What cluster holds already (counts, disk_bytes) is what to start. */
+static void start(struct cluster *cluster, uint32_t copies)
 {
-    uint32_t node_count = hosts * targets;
+    uint32_t node_count = cluster->node_count, targets = cluster->targets;
     assert(targets > 0 && node_count <= CLUSTER_NODES_MAX);
-    *cluster = (struct cluster){.sim = sim_new(seed), .node_count = node_count, .targets = targets};
-    cluster->disk_bytes = DISK_BYTES_DEFAULT;
     cluster->memory_bytes = 64 * MIB;
     cluster->header = (struct map_header){
         .level = 1, .copies = copies, .min_in_sync = 1, .inline_bytes_max = META_INLINE_MAX};
@@ -148,9 +146,27 @@ void cluster_start_hosts(struct cluster *cluster, uint64_t seed, uint32_t hosts,
         assert(cluster->members[i].result == 0);
 }
 
+void cluster_start_hosts(struct cluster *cluster, uint64_t seed, uint32_t hosts, uint32_t targets,
+                         uint32_t copies)
+{
+    *cluster = (struct cluster){.sim = sim_new(seed),
+                                .node_count = hosts * targets,
+                                .targets = targets,
+                                .disk_bytes = DISK_BYTES_DEFAULT};
+    start(cluster, copies);
+}
+
+void cluster_start_sized(struct cluster *cluster, uint64_t seed, uint32_t node_count,
+                         uint32_t copies, uint64_t disk_bytes)
+{
+    *cluster = (struct cluster){
+        .sim = sim_new(seed), .node_count = node_count, .targets = 1, .disk_bytes = disk_bytes};
+    start(cluster, copies);
+}
+
 void cluster_start(struct cluster *cluster, uint64_t seed, uint32_t node_count, uint32_t copies)
 {
-    cluster_start_hosts(cluster, seed, node_count, 1, copies);
+    cluster_start_sized(cluster, seed, node_count, copies, DISK_BYTES_DEFAULT);
 }
 
 void cluster_free(struct cluster *cluster)

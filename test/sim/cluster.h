@@ -41,6 +41,9 @@ struct cluster {
 
 /* Format and start node_count nodes with copies copies of everything. Asserts on failure. */
 void cluster_start(struct cluster *cluster, uint64_t seed, uint32_t node_count, uint32_t copies);
+/* The same on disks of that size. */
+void cluster_start_sized(struct cluster *cluster, uint64_t seed, uint32_t node_count,
+                         uint32_t copies, uint64_t disk_bytes);
 /* The same with several targets a host: members index * targets and those that follow. What is done
  * to one of them by the functions below is done to all. */
 void cluster_start_hosts(struct cluster *cluster, uint64_t seed, uint32_t hosts, uint32_t targets,

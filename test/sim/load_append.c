@@ -53,7 +53,7 @@ static void step(struct world_client *client)
     buf_put(buf);
     if (result == 0)
         world->appends.list[stamp - 1].end = ++world->appends.clock;
-    else if (result != -EIO)
+    else if (result != -EIO && !world_is_full(world, result))
         world_fail(world, "append to /append%u: %s", file, error_name(result));
     world_tell(world, "client%u append %u (%u cells) to file %u: %d", client->index, stamp, cells,
                file, result);

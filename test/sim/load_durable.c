@@ -90,6 +90,8 @@ static void rewrite(struct durable_step *step)
             durable->synced = stamp; /* D1 */
             step->world->syncs++;
         }
+    } else if (world_is_full(step->world, result)) {
+        return; /* in part, perhaps */
     } else if (result != -EIO && !(lost && (result == -ENOENT || result == -ESTALE))) {
         unexpected(step, "write", result); /* D3 */
     } else if (result == -EIO && sync && step->world->blackouts == 0) {
@@ -118,7 +120,8 @@ static void replace(struct durable_step *step)
         durable->blackouts = step->world->blackouts;
         durable->synced = stamp;
         step->world->syncs++;
-    } else if (blackouts == step->world->blackouts && step->world->blackouts == 0) {
+    } else if (blackouts == step->world->blackouts && step->world->blackouts == 0 &&
+               !world_is_full(step->world, result)) {
         unexpected(step, "replace", result);
     }
 }

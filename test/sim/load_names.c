@@ -295,6 +295,7 @@ static void setup(struct world *world)
         return;
     }
     names_init(&world->names, attr.ino);
+    world->names.may_be_full = world->scenario.small;
 }
 
 static void finish(struct world *world)

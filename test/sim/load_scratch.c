@@ -66,16 +66,30 @@ static int look(struct scratch *scratch)
     return result == -ENOENT ? 0 : result < 0 ? result : -EEXIST;
 }
 
+static void end(struct scratch *scratch, const char **ret_verb, int *ret_result)
+{
+    *ret_verb = "unlink when full";
+    *ret_result =
+        client_unlink(scratch->client, &world_root, scratch->place.dir, scratch->place.name);
+    (void)client_release(scratch->file); /* lazy; nothing depends on it */
+}
+
 static void live(struct scratch *scratch, const char **ret_verb, int *ret_result)
 {
     bool syncs = world_below(scratch->world, 3) == 0;
     *ret_verb = "create";
     *ret_result = client_create(scratch->client, &world_root, &scratch->place, S_IFREG | 0600, true,
                                 &scratch->file);
-    if (*ret_result < 0)
+    if (world_is_full(scratch->world, *ret_result))
+        *ret_result = 0;
+    if (!scratch->file)
         return;
     *ret_verb = "write";
     *ret_result = write_all(scratch);
+    if (world_is_full(scratch->world, *ret_result)) {
+        end(scratch, ret_verb, ret_result);
+        return;
+    }
     if (*ret_result == 0 && syncs) {
         *ret_verb = "fsync";
         *ret_result = client_fsync(scratch->file);

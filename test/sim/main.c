@@ -23,6 +23,7 @@ struct arguments {
     bool trace;
     bool quiet;
     bool shrink;
+    bool small;
     struct scenario limits; /* of what a seed stands for: bits of faults and loads, counts */
 };
 
@@ -47,6 +48,7 @@ static const char usage[] =
     "  --twice       run each seed twice; both runs must be the same, event by event\n"
     "  --trace       print what happens, with virtual times\n"
     "  --quiet       print failures and totals only\n"
+    "  --small       on disks that get full\n"
     "  --shrink      look for a smaller scenario of a failing seed that fails, too\n"
     "  --faults LIST, --loads LIST, --episodes N, --clients N, --ops N\n"
     "                no more than that of what a seed stands for\n";
@@ -72,12 +74,13 @@ static void narrow(struct scenario *scenario, const struct scenario *limits)
 static void explain(const struct arguments *arguments, struct scenario *scenario)
 {
     scenario_print(scenario);
-    printf("replay: ./dev sim --seed %llu --trace\n", (unsigned long long)scenario->seed);
+    const char *small = scenario->small ? " --small" : "";
+    printf("replay: ./dev sim --seed %llu%s --trace\n", (unsigned long long)scenario->seed, small);
     if (!arguments->shrink)
         return;
     run_shrink(scenario);
-    printf("smaller: ./dev sim --seed %llu --episodes %u --clients %u --ops %u",
-           (unsigned long long)scenario->seed, scenario->episodes, scenario->clients,
+    printf("smaller: ./dev sim --seed %llu%s --episodes %u --clients %u --ops %u",
+           (unsigned long long)scenario->seed, small, scenario->episodes, scenario->clients,
            scenario->ops);
     scenario_print_lists(scenario);
     printf(" --trace\n");
@@ -88,6 +91,8 @@ static void run_seed(const struct arguments *arguments, uint64_t seed, struct to
     struct scenario scenario;
     struct world_result result, again;
     scenario_make(seed, &scenario);
+    if (arguments->small)
+        scenario_make_small(&scenario);
     narrow(&scenario, &arguments->limits);
     if (arguments->trace)
         scenario_print(&scenario);
@@ -177,6 +182,8 @@ static void parse(int argc, char **argv, struct arguments *arguments)
             arguments->trace = true;
         } else if (strcmp(argv[i], "--quiet") == 0) {
             arguments->quiet = true;
+        } else if (strcmp(argv[i], "--small") == 0) {
+            arguments->small = true;
         } else if (strcmp(argv[i], "--shrink") == 0) {
             arguments->shrink = true;
         } else if (parse_limit(argc, argv, &i, &arguments->limits)) {

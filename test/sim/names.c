@@ -382,12 +382,27 @@ static int do_change(struct names_state *state, const struct names_op *op)
     WRONG("verb");
 }
 
+static bool is_full(int result)
+{
+    return result < 0 && error_to_errno(result) == ENOSPC;
+}
+
+/* What takes something away never does. */
+static bool needs_space(enum names_verb verb)
+{
+    return names_makes(verb) || verb == NAMES_LINK || verb == NAMES_RENAME ||
+           verb == NAMES_SETXATTR;
+}
+
 static bool step(const void *context, void *state_, const void *op_)
 {
+    const struct names_history *history = context;
     struct names_state *state = state_;
     const struct names_op *op = op_;
+    if (op->answered && is_full(op->result))
+        return history->may_be_full && needs_space(op->verb);
     if (op->verb == NAMES_LOOKUP)
-        return op->answered && do_lookup(state, context, op);
+        return op->answered && do_lookup(state, history, op);
     if (op->verb == NAMES_GETATTR)
         return op->answered && do_getattr(state, op);
     if (op->verb == NAMES_READLINK)

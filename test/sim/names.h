@@ -75,6 +75,7 @@ struct names_history {
     uint32_t count;
     uint32_t room;
     uint64_t clock;
+    bool may_be_full;               /* the disks: what needs space may be refused */
     uint64_t inos[NAMES_NODES_MAX]; /* 0: not known */
     uint32_t nodes;
     uint64_t aliens[NAMES_NODES_MAX];

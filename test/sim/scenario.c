@@ -19,7 +19,7 @@ static const uint32_t fault_chances[] = {
 #undef X
 };
 
-static const char *const load_names[] = {"names", "files", "append", "scratch", "durable"};
+static const char *const load_names[] = {"names", "files", "append", "scratch", "durable", "fill"};
 
 enum property {
     NODES,
@@ -57,7 +57,7 @@ void scenario_make(uint64_t seed, struct scenario *ret_scenario)
         if (draw(seed, FAULT_FIRST + i, 16) < fault_chances[i])
             scenario.faults |= 1u << i;
     }
-    for (uint32_t i = 0; i < LOAD_KINDS; i++) {
+    for (uint32_t i = 0; i < LOAD_FILL; i++) {
         if (draw(seed, LOAD_FIRST + i, 2))
             scenario.loads |= 1u << i;
     }
@@ -77,6 +77,16 @@ void scenario_make(uint64_t seed, struct scenario *ret_scenario)
     *ret_scenario = scenario;
 }
 
+void scenario_make_small(struct scenario *scenario)
+{
+    scenario->small = true;
+    scenario->blackouts = false;
+    scenario->nodes = scenario->copies = 3; /* nobody has room to take over what another had */
+    scenario->faults &= ~(1u << FAULT_LOST | 1u << FAULT_DRAIN | 1u << FAULT_DISK_LIES |
+                          1u << FAULT_JOIN | 1u << FAULT_BLACKOUT);
+    scenario->loads |= 1u << LOAD_FILL;
+}
+
 void scenario_print(const struct scenario *scenario)
 {
     printf("seed %llu: %u nodes, %u copies, %u clients, %u operations each, think %.0f ms,",
@@ -86,7 +96,7 @@ void scenario_print(const struct scenario *scenario)
         if (scenario->loads & (1u << i))
             printf(" %s", load_names[i]);
     }
-    printf(", %u episodes of", scenario->episodes);
+    printf("%s, %u episodes of", scenario->small ? ", small disks" : "", scenario->episodes);
     for (uint32_t i = 0; i < FAULT_KINDS; i++) {
         if (scenario->faults & (1u << i))
             printf(" %s", fault_names[i]);

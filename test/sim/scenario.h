@@ -41,7 +41,15 @@ enum fault_kind {
         FAULT_KINDS
 };
 
-enum load_kind { LOAD_NAMES, LOAD_FILES, LOAD_APPEND, LOAD_SCRATCH, LOAD_DURABLE, LOAD_KINDS };
+enum load_kind {
+    LOAD_NAMES,
+    LOAD_FILES,
+    LOAD_APPEND,
+    LOAD_SCRATCH,
+    LOAD_DURABLE,
+    LOAD_FILL,
+    LOAD_KINDS
+};
 
 struct scenario {
     uint64_t seed;
@@ -53,10 +61,13 @@ struct scenario {
     uint32_t ops;      /* of each client and load */
     uint32_t episodes; /* of damage */
     bool blackouts;    /* only what is fsynced must survive */
+    bool small;        /* disks, which LOAD_FILL fills */
     uint64_t think_ns; /* at most, between operations of a client */
 };
 
 void scenario_make(uint64_t seed, struct scenario *ret_scenario);
+/* The same on disks that get full. */
+void scenario_make_small(struct scenario *scenario);
 void scenario_print(const struct scenario *scenario);
 /* " --faults A,B --loads c,d" */
 void scenario_print_lists(const struct scenario *scenario);

@@ -15,6 +15,7 @@
  *     moment, as a service manager does. */
 #include "world.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 
+#define SMALL_BYTES    (704 * MIB) /* of which 100 are for data */
 #define RUN_MAX_NS     (3600 * NS_PER_S)
 #define WHOLE_MAX_NS   (120 * NS_PER_S)
 #define WORK_MAX_NS    (600 * NS_PER_S)
@@ -31,11 +33,9 @@
 #define TICK_NS        (20 * NS_PER_MS)
 #define RESTART_MAX_NS (200 * NS_PER_MS)
 
-static const struct load *const loads[LOAD_KINDS] = {[LOAD_NAMES] = &load_names,
-                                                     [LOAD_FILES] = &load_files,
-                                                     [LOAD_APPEND] = &load_append,
-                                                     [LOAD_SCRATCH] = &load_scratch,
-                                                     [LOAD_DURABLE] = &load_durable};
+static const struct load *const loads[LOAD_KINDS] = {
+    [LOAD_NAMES] = &load_names,     [LOAD_FILES] = &load_files,     [LOAD_APPEND] = &load_append,
+    [LOAD_SCRATCH] = &load_scratch, [LOAD_DURABLE] = &load_durable, [LOAD_FILL] = &load_fill};
 
 const struct client_cred world_root = {.checked = true};
 
@@ -135,6 +135,13 @@ bool world_is_voter(const struct world *world, uint32_t node)
     const struct map_view *view = map_client_view(world->map);
     const struct map_node *row = map_view_node(view, world->cluster.members[node].id);
     return !row || row->voter != 0;
+}
+
+bool world_is_full(struct world *world, int result)
+{
+    bool full = result < 0 && error_to_errno(result) == ENOSPC && world->scenario.small;
+    world->refusals += full;
+    return full;
 }
 
 bool world_wait_whole(struct world *world)
@@ -323,7 +330,11 @@ static void make(struct world *world)
 {
     const struct scenario *scenario = &world->scenario;
     char ip[32];
-    cluster_start(&world->cluster, scenario->seed, scenario->nodes, scenario->copies);
+    if (scenario->small)
+        cluster_start_sized(&world->cluster, scenario->seed, scenario->nodes, scenario->copies,
+                            SMALL_BYTES);
+    else
+        cluster_start(&world->cluster, scenario->seed, scenario->nodes, scenario->copies);
     world->director = sim_node_new(world->cluster.sim, "10.0.2.1");
     for (uint32_t i = 0; i < scenario->clients; i++) {
         struct world_client *client = &world->clients[i];

@@ -35,6 +35,16 @@ struct durable {
     bool exact;         /* the last write was acknowledged, and nothing can have been lost */
 };
 
+enum { FILL_FILES = 16, FILL_PIECES_MAX = 8 };
+
+/* A file of LOAD_FILL. */
+struct fill {
+    uint32_t stamp;   /* 0: there is none */
+    uint32_t written; /* pieces */
+    uint32_t tried;   /* so many may be there */
+    bool leaves;      /* its removal has been asked for */
+};
+
 struct world {
     struct scenario scenario;
     struct random random; /* the choices of loads and atlas */
@@ -50,6 +60,10 @@ struct world {
     uint32_t scratches;
     struct durable durable[SCENARIO_CLIENTS_MAX][DURABLE_FILES];
     uint64_t durable_dirs[SCENARIO_CLIENTS_MAX];
+    struct fill fills[SCENARIO_CLIENTS_MAX][FILL_FILES];
+    uint32_t fill_stamp;
+    uint32_t refusals;        /* for want of space */
+    uint64_t fill_free_bytes; /* before all */
     struct stalls stalls;
     uint32_t blackouts;
     uint32_t syncs;    /* fsyncs of clients that succeeded */
@@ -88,6 +102,9 @@ may_yield void world_look(struct world *world);
 /* Is a node (by index) one of the map group, as far as the director knows? */
 bool world_is_voter(const struct world *world, uint32_t node);
 
+/* Is it the answer of a full disk, where that may be? */
+bool world_is_full(struct world *world, int result);
+
 uint64_t world_now_ns(const struct world *world);
 /* A number below bound, from the world's own sequence. */
 uint32_t world_below(struct world *world, uint32_t bound);
@@ -113,7 +130,7 @@ struct load { /* setup, finish and check may be NULL */
     may_yield void (*finish)(struct world *world); /* by the director, after the last one: look */
     uint32_t (*check)(struct world *world);        /* outside fibers; histories undecided */
 };
-extern const struct load load_names, load_files, load_append, load_scratch, load_durable;
+extern const struct load load_names, load_files, load_append, load_scratch, load_durable, load_fill;
 
 /* ---- damage (atlas.c) -------------------------------------------------------------------- */
 
