@@ -90,7 +90,9 @@ int data_append_write(struct data_change *change, uint64_t first, struct buf_sli
     uint64_t seq;
     int result;
     do {
-        result = await_room(change);
+        result = group_wait_space(change->group);
+        if (result == 0)
+            result = await_room(change);
         if (result == 0)
             result = place_extents(change->service->store, data, extents);
         if (result < 0)

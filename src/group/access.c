@@ -200,15 +200,16 @@ static bool window_full(const struct group *group)
            group->window_bytes >= GROUP_WINDOW_BYTES_MAX;
 }
 
-/* New data must fit on every member, or one of them would have to leave. */
-static bool members_have_room(const struct group *group)
+/* New data must fit on every member, or one of them would have to leave. NULL, or one in whose
+ * node it does not. */
+static struct member *member_without_room(struct group *group)
 {
     for (uint32_t i = 0; i < group->member_count; i++) {
-        const struct member *member = &group->members[i];
-        if (member->counted && member->free_bytes < GROUP_MEMBER_RESERVE_BYTES)
-            return false;
+        struct member *member = &group->members[i];
+        if (member->counted && member->peer->free_bytes < GROUP_MEMBER_RESERVE_BYTES)
+            return member;
     }
-    return true;
+    return NULL;
 }
 
 void group_log_add(struct group *group, struct group_record *record)
@@ -254,7 +255,7 @@ int group_append(struct group *group, const struct group_append *append, uint64_
         return -ERR_NO_QUORUM;
     if (window_full(group) && !noop)
         return -ERR_BUSY;
-    if (append->extent_count && !members_have_room(group))
+    if (append->extent_count && member_without_room(group))
         return -ERR_NO_SPACE;
     struct group_record *record = record_new(group->kind, append->kind, append->payload);
     record->seq = group_last(group) + 1;
@@ -277,6 +278,21 @@ int group_wait_room(struct group *group)
 {
     while (group->role == ROLE_PRIMARY && window_full(group))
         (void)waitq_wait(&group->room_waitq, 0); /* ends with room or with the role */
+    return group->role == ROLE_PRIMARY ? 0 : -ERR_NOT_PRIMARY;
+}
+
+int group_wait_space(struct group *group)
+{
+    uint64_t give_up_ns = env_now_ns() + GROUP_SPACE_ASK_NS;
+    struct member *member;
+    while (group->role == ROLE_PRIMARY && (member = member_without_room(group)) != NULL) {
+        struct peer *peer = member->peer;
+        uint64_t now_ns = env_now_ns();
+        if (now_ns - peer->told_ns < GROUP_SPACE_NEWS_NS || now_ns >= give_up_ns)
+            return -ERR_NO_SPACE;
+        member_ask(member);
+        (void)waitq_wait(&peer->news, give_up_ns); /* told or not, look again */
+    }
     return group->role == ROLE_PRIMARY ? 0 : -ERR_NOT_PRIMARY;
 }
 

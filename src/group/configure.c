@@ -18,7 +18,7 @@ static void set_members(struct group *group, const struct map_group *map_group,
         if (row->node == group->host->options.node || row->state == MAP_MEMBER_LOST || !node)
             continue;
         struct member *member = &group->members[group->member_count++];
-        *member = (struct member){.group = group, .node = row->node, .free_bytes = UINT64_MAX};
+        *member = (struct member){.group = group, .node = row->node};
         for (uint32_t j = 0; j < before_count; j++) {
             /* What a member has told stays true while its process lives. */
             if (before[j].node == row->node && before[j].incarnation == node->incarnation) {
@@ -28,6 +28,7 @@ static void set_members(struct group *group, const struct map_group *map_group,
         }
         member->state = row->state;
         member->incarnation = node->incarnation;
+        member->peer = peer_of(group->host, row->node, node->incarnation);
         member->in_flight = 0;
         member->dropping = false;
         member->promoting = false;

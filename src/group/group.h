@@ -117,7 +117,8 @@ may_yield int group_iter_next(struct group_iter *iter, struct slice end, struct 
  * payload and extents are copied; data: the bytes of the extents, in order, for the members
  * (referenced until sent).
  * 0 and the record's seq, or -ERR_NOT_PRIMARY / -ERR_NO_LEASE / -ERR_NO_QUORUM / -ERR_BUSY (the
- * window of prepared records is full: group_wait_room first). */
+ * window of prepared records is full: group_wait_room first) / -ERR_NO_SPACE (data, and a member
+ * has no room: group_wait_space first). */
 struct group_append {
     enum group_record_kind kind;
     struct slice payload;
@@ -128,6 +129,9 @@ struct group_append {
 must_check int group_append(struct group *group, const struct group_append *append,
                             uint64_t *ret_seq);
 may_yield must_check int group_wait_room(struct group *group);
+/* Before an append with data: whether all members' devices have room for new data. Those that had
+ * none when they last told are asked. 0, -ERR_NO_SPACE, -ERR_NOT_PRIMARY. */
+may_yield must_check int group_wait_space(struct group *group);
 /* Wait until record seq has been committed and applied here. -ERR_NOT_PRIMARY: this replica was
  * deposed meanwhile; the record may or may not survive. */
 may_yield must_check int group_wait(struct group *group, uint64_t seq);

@@ -13,7 +13,7 @@ enum {
     GROUP_WINDOW_BYTES_MAX = 64 << 20, /* of their data */
     GROUP_PREPARES_IN_FLIGHT_MAX = 16, /* messages to one member of one group */
     GROUP_PREPARE_TAIL_MAX = 96 << 10,
-    GROUP_LOG_BYTES_MIN = 256 << 10, /* kept for catch-up in any case */
+    GROUP_LOG_BYTES_MIN = 64 << 10, /* kept for catch-up in any case */
     GROUP_INSTALL_TAIL_MAX = 64 << 10,
     GROUP_INSTALL_DATA_MAX = 1 << 20,
     GROUP_OVERLAY_LEVELS = 10,
@@ -25,6 +25,8 @@ enum {
 #define GROUP_SILENCE_NS         (2 * NS_PER_S) /* a member this long without progress is dropped */
 #define GROUP_RETRY_NS           (20 * NS_PER_MS)
 #define GROUP_COMMIT_PUSH_NS     (50 * NS_PER_MS)
+#define GROUP_SPACE_NEWS_NS      (100 * NS_PER_MS) /* how long "full" is believed */
+#define GROUP_SPACE_ASK_NS       (1 * NS_PER_S)
 
 /* ---- records -------------------------------------------------------------------------------- */
 
@@ -101,9 +103,21 @@ enum group_role {
     ROLE_PRIMARY,    /* serves */
 };
 
+/* What this node knows of another one, whichever group it heard it in: with many groups, what one
+ * group's member last told is old when another node's device runs full. */
+struct peer {
+    struct htable_node node;
+    uint32_t id;
+    uint64_t incarnation;
+    uint64_t free_bytes; /* on its device, as last told; UINT64_MAX: not yet */
+    uint64_t told_ns;
+    struct waitq news;
+};
+
 /* What the primary knows of another member. */
 struct member {
     struct group *group;
+    struct peer *peer;
     uint32_t node;
     uint32_t state; /* enum map_member_state */
     struct net_addr addr;
@@ -112,7 +126,6 @@ struct member {
     uint64_t sent_seq;
     uint64_t commit_sent_seq;
     uint64_t progress_ns; /* when it last acknowledged, or had nothing to */
-    uint64_t free_bytes;  /* on its device, as last told; UINT64_MAX: not yet */
     uint64_t retry_ns;    /* no sending before */
     uint32_t in_flight;
     bool reconciled; /* its log is a prefix of ours: may be sent to */
@@ -184,6 +197,7 @@ struct group_host {
     struct map_lease *lease;
     struct htable groups;
     uint32_t group_count;
+    struct htable peers; /* struct peer; never freed, as the groups */
     uint32_t min_in_sync;
     uint8_t
         scratch[GROUP_PREPARE_TAIL_MAX]; /* a PREPARE being put together; not held over yields */
@@ -209,7 +223,9 @@ static inline uint64_t group_last(const struct group *group)
 /* host.c */
 struct group *group_new(struct group_host *host, uint32_t id);
 bool group_is_primary(const struct group *group); /* recovering or serving */
-void group_check(const struct group *group);      /* asserts the invariants */
+/* The node as all groups here know it; of another process nothing is known yet. */
+struct peer *peer_of(struct group_host *host, uint32_t node, uint64_t incarnation);
+void group_check(const struct group *group); /* asserts the invariants */
 
 /* state.c: rows of GROUP_TABLE_STATE */
 int group_state_load(struct group *group);
@@ -230,6 +246,8 @@ void group_log_cut(struct group *group, uint64_t seq);
 
 /* replicate.c: primary to members */
 void group_send_soon(struct group *group);
+/* Send a PREPARE without need, for its answer. */
+void member_ask(struct member *member);
 /* Ask the map to go on without it. */
 void member_drop(struct member *member);
 void group_commit_advance(struct group *group);

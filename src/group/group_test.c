@@ -35,6 +35,7 @@ struct world {
     struct sim *sim;
     struct host hosts[NODES];
     struct map_group group;
+    struct map_group quiet; /* a second one; id 0: there is none */
     uint32_t incarnations[NODES];
     bool started;
 };
@@ -47,16 +48,19 @@ static struct map_view *view_now(void)
 {
     static struct map_header header;
     static struct map_node nodes[NODES];
+    static struct map_group groups[2];
     static struct map_view view;
+    groups[0] = world.group;
+    groups[1] = world.quiet;
     header = (struct map_header){.version = world.group.epoch,
                                  .node_count = NODES,
-                                 .group_count = 1,
+                                 .group_count = 1 + (world.quiet.id != 0),
                                  .copies = 2,
                                  .min_in_sync = 1};
     for (uint32_t i = 0; i < NODES; i++) {
         group_fixture_node(&nodes[i], i + 1, MAP_NODE_UP, world.incarnations[i]);
     }
-    view = (struct map_view){.header = &header, .nodes = nodes, .groups = &world.group, .refs = 1};
+    view = (struct map_view){.header = &header, .nodes = nodes, .groups = groups, .refs = 1};
     return &view;
 }
 
@@ -524,6 +528,113 @@ static void other_epochs_are_refused(void **state)
     sim_free(world.sim);
 }
 
+/* ---- a member that runs full -----------------------------------------------------------------
+ */
+
+enum { QUIET = GROUP + 1, FILL_BLOCKS = 64 };
+
+struct filler {
+    uint32_t count; /* extents that fill node 2 */
+    struct store_extent extents[8192];
+    int space;
+    bool done;
+};
+
+static struct slice fill_key(uint8_t key[9], uint32_t number)
+{
+    be32_store(key, 77); /* of no group: somebody else's data */
+    key[4] = TABLE;
+    be32_store(key + 5, number);
+    return slice_of(key, 9);
+}
+
+static void fill_fiber(void *arg)
+{
+    struct filler *filler = arg;
+    struct store *store = world.hosts[1].store;
+    struct buf *buf = buf_new(FILL_BLOCKS * STORE_BLOCK_BYTES);
+    uint8_t key[9];
+    memset(buf->data, 7, buf->size);
+    while (store_reserve(store, buf->bytes, false) == 0) {
+        struct store_extent *extent = &filler->extents[filler->count];
+        struct store_batch batch;
+        int result =
+            store_extent_write(store, (struct buf_slice){buf, 0, buf->bytes}, FILL_BLOCKS, extent);
+        assert(result == 0 && filler->count < ARRAY_COUNT(filler->extents));
+        store_batch_init(&batch);
+        store_batch_put(&batch, fill_key(key, filler->count), slice_of("x", 1));
+        store_batch_extent_add(&batch, *extent, fill_key(key, filler->count));
+        (void)store_commit(store, &batch);
+        store_batch_fini(&batch);
+        filler->count++;
+    }
+    buf_put(buf);
+    filler->done = true;
+}
+
+static void drain_fiber(void *arg)
+{
+    struct filler *filler = arg;
+    uint8_t key[9];
+    for (uint32_t i = 0; i < filler->count / 2; i++) {
+        struct store_batch batch;
+        store_batch_init(&batch);
+        store_batch_del(&batch, fill_key(key, i));
+        store_batch_extent_del(&batch, filler->extents[i]);
+        (void)store_commit(world.hosts[1].store, &batch);
+        store_batch_fini(&batch);
+    }
+    filler->done = true;
+}
+
+static void space_fiber(void *arg)
+{
+    struct filler *filler = arg;
+    struct group *group;
+    filler->space = group_find_serving(world.hosts[0].groups, QUIET, 0, true, &group);
+    if (filler->space == 0)
+        filler->space = group_wait_space(group);
+    filler->done = true;
+}
+
+static bool filler_done(void *context)
+{
+    return ((struct filler *)context)->done;
+}
+
+static void run_on(uint32_t node, void (*fn)(void *), struct filler *filler)
+{
+    filler->done = false;
+    reactor_spawn(sim_node_reactor(world.hosts[node - 1].sim_node), "filler", fn, filler);
+    assert_true(
+        sim_run_until(world.sim, filler_done, filler, sim_now_ns(world.sim) + 600 * NS_PER_S));
+}
+
+/* A group knows of a full member what any group here has heard of its node; and "full" is not
+ * believed for ever when nothing is written. */
+static void a_full_member_is_known_to_all_groups(void **state)
+{
+    (void)state;
+    struct filler *filler = mem_zalloc(sizeof *filler);
+    world_start(6);
+    world.quiet = world.group;
+    world.quiet.id = QUIET;
+    tell_all();
+    write_some(0, 10);
+    run_on(1, space_fiber, filler);
+    assert_int_equal(filler->space, 0);
+    run_on(2, fill_fiber, filler);
+    write_some(10, 10); /* its answers say how much room node 2 has; QUIET writes nothing */
+    run_on(1, space_fiber, filler);
+    assert_int_equal(filler->space, -ERR_NO_SPACE);
+    run_on(2, drain_fiber, filler);
+    sim_run_for(world.sim, NS_PER_S);
+    run_on(1, space_fiber, filler);
+    assert_int_equal(filler->space, 0);
+    sim_free(world.sim);
+    mem_free(filler);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -532,6 +643,7 @@ int main(void)
         cmocka_unit_test(backup_returns_by_log),
         cmocka_unit_test(primary_dies_and_returns),
         cmocka_unit_test(new_member_joins_by_scan),
+        cmocka_unit_test(a_full_member_is_known_to_all_groups),
         cmocka_unit_test(all_die_and_nothing_flushed_is_lost),
         cmocka_unit_test(hung_disk_of_a_member),
     };

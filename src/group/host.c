@@ -74,6 +74,25 @@ struct group *group_new(struct group_host *host, uint32_t id)
     return group;
 }
 
+struct peer *peer_of(struct group_host *host, uint32_t node, uint64_t incarnation)
+{
+    struct htable_node *link = htable_first(&host->peers, node);
+    struct peer *peer = link ? container_of(link, struct peer, node) : NULL;
+    if (!peer) {
+        peer = mem_zalloc(sizeof *peer);
+        peer->id = node;
+        waitq_init(&peer->news);
+        htable_insert(&host->peers, &peer->node, node);
+    }
+    assert(peer->id == node);
+    if (peer->incarnation != incarnation) {
+        peer->incarnation = incarnation;
+        peer->free_bytes = UINT64_MAX;
+        peer->told_ns = 0;
+    }
+    return peer;
+}
+
 bool group_is_primary(const struct group *group)
 {
     return group->role == ROLE_RECOVERING || group->role == ROLE_PRIMARY;
@@ -95,6 +114,7 @@ struct group_host *group_host_new(struct rpc *rpc, const struct group_host_optio
     host->rpc = rpc;
     host->min_in_sync = 1;
     htable_init(&host->groups);
+    htable_init(&host->peers);
     rpc_register(rpc, RPC_PREPARE, serve_prepare, host);
     rpc_register(rpc, RPC_RECONCILE, serve_reconcile, host);
     rpc_register(rpc, RPC_CATCH_UP, serve_catch_up, host);

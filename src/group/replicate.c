@@ -130,6 +130,13 @@ static void retry_at(struct group *group, uint64_t deadline_ns)
         timer_arm(&group->send_timer, deadline_ns);
 }
 
+static void heard(struct peer *peer, uint64_t free_bytes)
+{
+    peer->free_bytes = free_bytes;
+    peer->told_ns = env_now_ns();
+    waitq_wake_all(&peer->news);
+}
+
 static void prepare_done(struct rpc_async *async)
 {
     struct prepare *prepare = container_of(async, struct prepare, async);
@@ -150,8 +157,9 @@ static void prepare_done(struct rpc_async *async)
             member->held_seq = reply.held_seq;
             member->progress_ns = env_now_ns();
         }
-        member->free_bytes = reply.free_bytes;
     }
+    if (answered)
+        heard(member->peer, reply.free_bytes);
     if (status == 0) {
         group_commit_advance(group);
         if (member->state == MAP_MEMBER_JOINING)
@@ -240,6 +248,12 @@ static void send_prepare(struct group *group, struct member *member)
     member->commit_sent_seq = group->commit_seq;
     member->in_flight++;
     rpc_send(group->host->rpc, &member->addr, &prepare->async);
+}
+
+void member_ask(struct member *member)
+{
+    if (member->reconciled && member->in_flight == 0)
+        send_prepare(member->group, member);
 }
 
 static void send_to(struct group *group, struct member *member, bool push_commit)
