@@ -89,10 +89,10 @@ static void map_init(void)
             .member_count = 2,
             .members = {{1, MAP_MEMBER_IN_SYNC}, {2, MAP_MEMBER_IN_SYNC}},
         };
-    for (uint32_t i = 0; i < MAP_META_SLOTS; i++) {
+    for (uint32_t i = 0; i < MAP_META_SLOTS; i++)
         fake.meta_slots[i] = FAKE_META_GROUP;
+    for (uint32_t i = 0; i < MAP_DATA_SLOTS; i++)
         fake.data_slots[i] = i % 2 ? FAKE_DATA_GROUP_A : FAKE_DATA_GROUP_B;
-    }
     fake.view = (struct map_view){
         &fake.header, fake.nodes, fake.groups, fake.meta_slots, fake.data_slots, 1, 0};
 }

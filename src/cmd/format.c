@@ -16,6 +16,7 @@
 #include "base/assert.h"
 #include "cmd/session.h"
 #include "format/wire_meta.h"
+#include "map/map.h"
 #include "node/node.h"
 #include "store/store.h"
 
@@ -23,8 +24,6 @@
 #define SLICE_DEFAULT_BYTES (4 * GIB)
 
 enum {
-    META_GROUPS_PER_NODE = 2,
-    DATA_GROUPS_PER_NODE = 4,
     VOTERS_MAX = 3,
     PROTOCOL_LEVEL = 1,
 };
@@ -157,8 +156,6 @@ int cluster_format_disk(const struct cluster_plan *plan, uint32_t host,
                 .size_bytes = disk->size_bytes,
                 .force = disk->force,
                 .node = (host - 1) * plan->reactors + 1,
-                .meta_groups = META_GROUPS_PER_NODE * plan->node_count,
-                .data_groups = DATA_GROUPS_PER_NODE * plan->node_count,
                 .header =
                     {
                         .level = PROTOCOL_LEVEL,
@@ -173,5 +170,6 @@ int cluster_format_disk(const struct cluster_plan *plan, uint32_t host,
             },
     };
     assert(host >= 1 && host <= plan->host_count);
+    map_group_counts(plan->node_count, &job.options.meta_groups, &job.options.data_groups);
     return session_run("format", format_fiber, &job);
 }

@@ -36,7 +36,7 @@ void sim_run_for(struct sim *sim, uint64_t duration_ns);
 
 /* ---- nodes -------------------------------------------------------------------------------- */
 
-enum { SIM_NODES_MAX = 64 };
+enum { SIM_NODES_MAX = 1152 };
 
 /* ip: "10.0.0.1". The node is up. */
 struct sim_node *sim_node_new(struct sim *sim, const char *ip);

@@ -52,7 +52,8 @@ struct map_command_elect {
 };
 FORMAT_SIZE(struct map_command_elect, 16);
 
-/* A member comes, a member goes, or both. 0: none. */
+/* A member comes, a member goes, or both. 0: none. A member that cannot go yet, since the one that
+ * comes takes its place, is noted as the next to go. */
 struct map_command_move {
     uint32_t group;
     uint32_t epoch;

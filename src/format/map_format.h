@@ -10,10 +10,10 @@
 enum {
     MAP_MAGIC = 0x50414d43, /* "CMAP" */
     MAP_NODES_MAX = 1024,
-    MAP_GROUPS_MAX = 4096,
+    MAP_GROUPS_MAX = 20480,
     MAP_MEMBERS_MAX = 4,
-    MAP_META_SLOTS = 4096, /* top 12 bits of an inode number */
-    MAP_DATA_SLOTS = 4096, /* hash of (inode, object index) */
+    MAP_META_SLOTS = 4096,  /* top 12 bits of an inode number */
+    MAP_DATA_SLOTS = 16384, /* hash of (inode, object index) */
     MAP_NAME_BYTES = 32,
 };
 

@@ -25,7 +25,7 @@ struct wire_map_get_req {
     struct wire_body body;
     uint64_t version;
     uint32_t wait_ms;
-    uint32_t zero;
+    uint32_t delta;       /* 1: changes since version will do (map/map_delta.c) */
     char client_name[64]; /* for status: what is mounted where; empty for nodes */
 };
 FORMAT_SIZE(struct wire_map_get_req, 88);
@@ -33,7 +33,7 @@ struct wire_map_get_rep {
     struct wire_body body;
     uint64_t version;
     uint32_t leader; /* node id of the map leader as far as known, 0 if not */
-    uint32_t zero;
+    uint32_t delta;  /* 1: the payload is only what has changed since the version asked for */
 };
 FORMAT_SIZE(struct wire_map_get_rep, 24);
 

@@ -70,8 +70,10 @@ struct disk_raft_snapshot {
     uint64_t term;
     uint32_t bytes;
     uint32_t chunk_count;
+    uint32_t area; /* 0 or 1: which of the two holds the chunks */
+    uint32_t zero;
     struct wire_raft_config config;
 };
-FORMAT_SIZE(struct disk_raft_snapshot, 120);
+FORMAT_SIZE(struct disk_raft_snapshot, 128);
 
 #endif

@@ -30,6 +30,7 @@ struct map_client {
     struct waitq leader_news;
 
     bool poking;
+    bool wants_whole;  /* a delta did not fit */
     uint32_t failures; /* polls in a row that brought nothing */
     uint32_t suspects; /* reports under way */
 };

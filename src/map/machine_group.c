@@ -155,13 +155,27 @@ static bool member_come(const struct map_draft *draft, struct map_group *group, 
     return true;
 }
 
+/* The member that will go once the one that comes is in sync is the first of the list. A hint for
+ * the next plan; nothing depends on the order. */
+static bool member_goes_next(struct map_group *group, uint32_t node)
+{
+    struct map_member *member = map_group_member(group, node);
+    if (!member)
+        return false;
+    struct map_member first = group->members[0];
+    group->members[0] = *member;
+    *member = first;
+    return true;
+}
+
 static bool move_one(const struct map_draft *draft, const struct map_command_move *row)
 {
     struct map_group *group = map_draft_group(draft, row->group);
     if (!group || group->epoch != row->epoch || group->primary == 0) /* M8 */
         return false;
     struct map_group next = *group;
-    bool gone = row->drop == 0 || member_leave(draft, &next, row->drop);
+    bool gone = row->drop == 0 || member_leave(draft, &next, row->drop) ||
+                (row->add != 0 && member_goes_next(&next, row->drop));
     bool come = row->add == 0 || member_come(draft, &next, row->add);
     if (!gone || !come || (row->drop == 0 && row->add == 0))
         return false;

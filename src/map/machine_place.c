@@ -57,6 +57,21 @@ static void fill_group(const struct map_draft *draft, struct map_group *group, u
     }
 }
 
+void map_group_counts(uint32_t targets, uint32_t *ret_meta_groups, uint32_t *ret_data_groups)
+{
+    enum { DATA_PER_TARGET = 80, DATA_PER_SQUARE = 16, META_SHARE = 4 };
+    uint64_t least = MAX((uint64_t)targets * DATA_PER_TARGET, /* balance */
+                         (uint64_t)targets * targets * DATA_PER_SQUARE /* rebuilds */);
+    uint32_t data = 1;
+    assert(targets > 0);
+    /* A power of two, so that slots are spread evenly. */
+    while (data < MAP_DATA_SLOTS && data < least)
+        data *= 2;
+    *ret_data_groups = data;
+    *ret_meta_groups = MIN(data / META_SHARE, (uint32_t)MAP_META_SLOTS);
+    _Static_assert(MAP_DATA_SLOTS + MAP_DATA_SLOTS / META_SHARE <= MAP_GROUPS_MAX, "they fit");
+}
+
 void machine_place_all(struct map_draft *draft, uint32_t meta_groups, uint32_t data_groups)
 {
     uint32_t count = meta_groups + data_groups;

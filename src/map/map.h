@@ -117,6 +117,11 @@ bool map_lease_removed(const struct map_lease *lease);
 
 /* ---- server ------------------------------------------------------------------------------ */
 
+/* How many groups a cluster is made with: so many that it can grow sixteenfold with the nodes'
+ * loads within 10 % of each other, and that many nodes take part when one is to be replaced
+ * (docs/adr/0012). targets: that it starts with. */
+void map_group_counts(uint32_t targets, uint32_t *ret_meta_groups, uint32_t *ret_data_groups);
+
 struct store;
 struct map_server;
 

@@ -4,6 +4,7 @@
 #include "base/errors.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "map/map_delta.h"
 
 /* Follow the map.
  *
@@ -126,13 +127,21 @@ static int take_reply(struct map_client *client, const struct rpc_call *call)
     if (!rpc_reply_body(call, &reply, sizeof reply, NULL))
         return -ERR_CORRUPT_WIRE;
     int result = 0;
-    if (call->reply->payload_bytes > 0) {
+    uint32_t bytes = call->reply->payload_bytes;
+    bool crossed = reply.delta && client->view && client->view->header->version >= reply.version;
+    if (bytes > 0 && !crossed) {
         struct map_view *view = NULL;
-        result = map_view_new(call->reply->payload->data, call->reply->payload_bytes, &view);
+        const uint8_t *data = call->reply->payload->data;
+        if (!reply.delta)
+            result = map_view_new(data, bytes, &view);
+        else
+            result = client->view ? map_delta_apply(client->view, data, bytes, &view)
+                                  : -ERR_CORRUPT_WIRE;
+        client->wants_whole = result < 0;
         if (result == 0)
             view_take(client, view);
         else
-            log_warn("map-get", "error=%s effect=\"asks another node\"", error_name(result));
+            log_warn("map-get", "error=%s effect=\"asks for the whole map\"", error_name(result));
     }
     leader_set(client, reply.leader);
     return result;
@@ -144,6 +153,7 @@ static may_yield int ask(struct map_client *client, const struct net_addr *addr,
     struct wire_map_get_req body = {
         .version = client->view ? client->view->header->version : 0,
         .wait_ms = (uint32_t)(wait_ns / NS_PER_MS),
+        .delta = !client->wants_whole,
     };
     memcpy(body.client_name, client->name, sizeof body.client_name);
     uint64_t timeout = wait_ns > 0 ? wait_ns + MAP_POLL_SLACK_NS : ASK_TIMEOUT_NS;

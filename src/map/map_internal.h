@@ -43,6 +43,12 @@ void map_draft_new(struct map_draft *draft, uint32_t node_count, uint32_t group_
 void map_draft_copy(struct map_draft *draft, const struct map_view *view);
 /* Set version and crc; the view has one reference and is the caller's. */
 struct map_view *map_draft_finish(struct map_draft *draft, uint64_t version);
+/* Has it the checksum that its header says? */
+bool map_draft_sound(const struct map_draft *draft);
+/* Parts of a map from outside, by themselves; the group's members have to be in the view. */
+bool map_header_valid(const struct map_header *header);
+bool map_node_valid(const struct map_node *node);
+bool map_group_valid(const struct map_view *view, const struct map_group *group);
 void map_draft_drop(struct map_draft *draft);
 struct map_node *map_draft_node(const struct map_draft *draft, uint32_t node);    /* or NULL */
 struct map_group *map_draft_group(const struct map_draft *draft, uint32_t group); /* or NULL */

@@ -95,14 +95,19 @@ static bool text_ends(const char *text)
     return memchr(text, 0, MAP_NAME_BYTES) != NULL;
 }
 
+bool map_node_valid(const struct map_node *node)
+{
+    return node->id <= MAP_NODES_MAX && node->state <= MAP_NODE_DOWN &&
+           node->voter <= MAP_VOTER_LEARNER && node->intent <= MAP_NODE_REMOVE && node->host != 0 &&
+           node->host <= MAP_NODES_MAX && text_ends(node->name) && text_ends(node->rack);
+}
+
 static bool nodes_valid(const struct map_view *view)
 {
     uint32_t before = 0;
     for (uint32_t i = 0; i < view->header->node_count; i++) {
         const struct map_node *node = &view->nodes[i];
-        if (node->id <= before || node->id > MAP_NODES_MAX || node->state > MAP_NODE_DOWN ||
-            node->voter > MAP_VOTER_LEARNER || node->intent > MAP_NODE_REMOVE || node->host == 0 ||
-            node->host > MAP_NODES_MAX || !text_ends(node->name) || !text_ends(node->rack))
+        if (node->id <= before || !map_node_valid(node))
             return false;
         before = node->id;
     }
@@ -129,17 +134,20 @@ static bool members_valid(const struct map_view *view, const struct map_group *g
     return primary_found;
 }
 
+bool map_group_valid(const struct map_view *view, const struct map_group *group)
+{
+    return group->epoch != 0 && group->member_count != 0 &&
+           group->member_count <= MAP_MEMBERS_MAX &&
+           (group->kind == MAP_GROUP_META || group->kind == MAP_GROUP_DATA) &&
+           members_valid(view, group);
+}
+
 static bool groups_valid(const struct map_view *view)
 {
     uint32_t before = 0;
     for (uint32_t i = 0; i < view->header->group_count; i++) {
         const struct map_group *group = &view->groups[i];
-        if (group->id <= before || group->epoch == 0 || group->member_count == 0 ||
-            group->member_count > MAP_MEMBERS_MAX)
-            return false;
-        if (group->kind != MAP_GROUP_META && group->kind != MAP_GROUP_DATA)
-            return false;
-        if (!members_valid(view, group))
+        if (group->id <= before || !map_group_valid(view, group))
             return false;
         before = group->id;
     }
@@ -157,15 +165,24 @@ static bool slots_valid(const struct map_view *view, const uint32_t *slots, uint
     return true;
 }
 
+bool map_header_valid(const struct map_header *header)
+{
+    return header->version != 0 && header->copies != 0 && header->copies <= MAP_MEMBERS_MAX &&
+           header->min_in_sync != 0 && header->min_in_sync <= header->copies;
+}
+
 static bool view_valid(const struct map_view *view)
 {
-    const struct map_header *header = view->header;
-    if (header->version == 0 || header->copies == 0 || header->copies > MAP_MEMBERS_MAX ||
-        header->min_in_sync == 0 || header->min_in_sync > header->copies)
+    if (!map_header_valid(view->header))
         return false;
     return nodes_valid(view) && groups_valid(view) &&
            slots_valid(view, view->meta_slots, MAP_META_SLOTS, MAP_GROUP_META) &&
            slots_valid(view, view->data_slots, MAP_DATA_SLOTS, MAP_GROUP_DATA);
+}
+
+bool map_draft_sound(const struct map_draft *draft)
+{
+    return map_crc(draft->header, draft->view->bytes) == draft->header->crc;
 }
 
 int map_view_new(const void *bytes, uint32_t count, struct map_view **ret_view)
@@ -181,7 +198,7 @@ int map_view_new(const void *bytes, uint32_t count, struct map_view **ret_view)
     struct map_draft draft;
     map_draft_new(&draft, header.node_count, header.group_count);
     memcpy(draft.header, bytes, count);
-    if (map_crc(draft.header, count) != header.crc || !view_valid(draft.view)) {
+    if (!map_draft_sound(&draft) || !view_valid(draft.view)) {
         map_draft_drop(&draft);
         return -ERR_CORRUPT_WIRE;
     }

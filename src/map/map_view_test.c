@@ -15,6 +15,7 @@
 #include "base/crc32c.h"
 #include "base/errors.h"
 #include "base/random.h"
+#include "map/map_delta.h"
 #include "map/map_fixture.h"
 #include "map/placement.h"
 
@@ -207,12 +208,83 @@ static void test_first_map(void **state)
     }
 }
 
+/* Deltas give the very bytes of the newer map, over any number of versions the history has. */
+static void test_delta(void **state)
+{
+    (void)state;
+    struct random random;
+    random_init(&random, 9);
+    struct map_history *history = mem_zalloc(sizeof *history);
+    struct map_view *view = fixture_first_map(20, 2, 64, 256);
+    struct map_view *kept[2 * MAP_HISTORY_MAX] = {map_view_get(view)};
+    uint32_t count = 1;
+    uint64_t deltas = 0;
+    uint64_t refused = 0;
+    while (count < ARRAY_COUNT(kept)) {
+        struct map_command up = {.type = MAP_COMMAND_NODE_UP,
+                                 .node = 1 + (uint32_t)random_below(&random, 20),
+                                 .incarnation = 1 + count};
+        struct map_view *before = map_view_get(view);
+        assert_int_equal(fixture_apply(&view, &up, NULL, 0), 0);
+        map_history_note(history, before, view);
+        map_view_put(before);
+        kept[count++] = map_view_get(view);
+        uint32_t old = (uint32_t)random_below(&random, count - 1);
+        uint32_t bytes = 0;
+        struct buf *delta = map_history_delta(history, view, kept[old]->header->version, &bytes);
+        bool reaches = count - 1 - old <= MAP_HISTORY_MAX;
+        assert_int_equal(delta != NULL, reaches);
+        if (!delta)
+            continue;
+        struct map_view *made = NULL;
+        deltas++;
+        assert_true(bytes < view->bytes / 4);
+        assert_int_equal(map_delta_apply(kept[old], delta->data, bytes, &made), 0);
+        assert_memory_equal(map_view_bytes(made), map_view_bytes(view), view->bytes);
+        map_view_put(made);
+        /* Made for another map: the checksum tells, unless it happens to name all that differs. */
+        if (map_delta_apply(kept[0], delta->data, bytes, &made) == 0) {
+            assert_memory_equal(map_view_bytes(made), map_view_bytes(view), view->bytes);
+            map_view_put(made);
+        } else {
+            refused++;
+        }
+        delta->data[random_below(&random, bytes)] ^= (uint8_t)(1 + random_below(&random, 255));
+        assert_int_equal(map_delta_apply(kept[old], delta->data, bytes, &made), -ERR_CORRUPT_WIRE);
+        assert_int_equal(map_delta_apply(kept[old], delta->data, bytes - 1, &made),
+                         -ERR_CORRUPT_WIRE);
+        buf_put(delta);
+    }
+    assert_true(deltas > 100 && refused > 10);
+    for (uint32_t i = 0; i < count; i++)
+        map_view_put(kept[i]);
+    map_view_put(view);
+}
+
+/* The product's choice: room to grow, whatever it starts with. */
+static void test_group_counts(void **state)
+{
+    (void)state;
+    for (uint32_t targets = 1; targets <= 100; targets++) {
+        uint32_t meta;
+        uint32_t data;
+        map_group_counts(targets, &meta, &data);
+        assert_true(meta >= 1 && meta <= MAP_META_SLOTS && MAP_META_SLOTS % meta == 0);
+        assert_true(MAP_DATA_SLOTS % data == 0 && meta + data <= MAP_GROUPS_MAX);
+        /* Sixteen times as many targets, two copies: a full unit is at most a tenth of the mean. */
+        assert_true(data * 2 / (16 * targets) >= 10);
+        /* Most of a lost unit's copies have a source and a new place of their own. */
+        assert_true(targets > 64 || data * 2 / targets >= 4 * targets);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_hostile),
         cmocka_unit_test(test_placement),  cmocka_unit_test(test_racks),
         cmocka_unit_test(test_hosts),      cmocka_unit_test(test_first_map),
+        cmocka_unit_test(test_delta),      cmocka_unit_test(test_group_counts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

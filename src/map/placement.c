@@ -75,22 +75,28 @@ static bool shares_rack(const struct placement_node *nodes, uint32_t index, cons
     return false;
 }
 
+/* Of equal weights the larger hash has the smaller score: no logarithm is needed. */
+static bool is_better(const struct placement_node *a, const struct placement_node *b, uint64_t key)
+{
+    if (a->weight == b->weight)
+        return placement_hash(key, a->node) > placement_hash(key, b->node);
+    return placement_score(key, a->node, a->weight) < placement_score(key, b->node, b->weight);
+}
+
 int32_t placement_choose(const struct placement_node *nodes, uint32_t count, uint64_t key,
                          const uint32_t *taken, uint32_t taken_count)
 {
     int32_t best = -1;
     uint32_t best_class = 0;
-    uint64_t best_score = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (nodes[i].weight == 0 || shares_host(nodes, i, taken, taken_count))
             continue;
         uint32_t class =
             2u * shares_rack(nodes, i, taken, taken_count) + (nodes[i].load >= nodes[i].load_max);
-        uint64_t score = placement_score(key, nodes[i].node, nodes[i].weight);
-        if (best < 0 || class < best_class || (class == best_class && score < best_score)) {
+        if (best < 0 || class < best_class ||
+            (class == best_class && is_better(&nodes[i], &nodes[best], key))) {
             best = (int32_t)i;
             best_class = class;
-            best_score = score;
         }
     }
     assert(best < (int32_t)count);

@@ -20,7 +20,8 @@
  * to go, and is primary      --LEAD--> another IN_SYNC member leads
  *
  * So a move is "one more", and then "one less": who goes is found anew when the time has come (the
- * one on a node that is being drained, else the one whose node has most above its share).
+ * one on a node that is being drained, else the one whose node has most above its share; the first
+ * of the list was meant, and stays so unless another has become the better one by far).
  *
  * Invariants.
  *  P1 A plan holds one change per group at most, made for the epoch that the facts' map shows.
@@ -32,15 +33,21 @@
  *  P5 Copies are on different hosts. Only while a replica moves between two targets of one host
  *     the host has two, and one of the two is the next to go.
  *
- * Minimal movement. A new node gets replicas until it has its share, rounded down, and nobody else
- * does. Which groups come is decided by rendezvous hashing: those that hash best to it.
+ * Minimal movement. A new node gets replicas until it has its share, but for a sixteenth, and
+ * nobody else does. Which groups come is decided by rendezvous hashing: those that hash best to it.
  *
  * Limits. Loads are counted in groups of a kind, not in bytes: slots are spread evenly over groups,
  * and hashing spreads files evenly over slots.
  *
  * Not here: when to look (controller.c), whether a step is safe (machine_group.c). */
 
-enum { MOVES_PER_NODE = 4, REPAIRS_PER_NODE = 16, KINDS = 2 };
+enum {
+    MOVES_PER_NODE = 4,
+    REPAIRS_PER_NODE = 16,
+    BALANCE_ROWS_MAX = 64, /* of one plan: finding them takes time */
+    TOLERANCE = 16,        /* the part of its share that a node may have too much or too little */
+    KINDS = 2,
+};
 #define ONE (1 << 16) /* a replica, in shares */
 
 struct place {
@@ -62,9 +69,10 @@ struct planner {
     struct plan *plan;
     struct place *places; /* by index of the node */
     struct placement_node *candidates;
-    bool *touched;          /* groups, by index */
-    uint64_t *host_weights; /* of the nodes that stay, by host */
-    int8_t *leavers;        /* groups, by index: member that will go, -1: none */
+    bool *touched;                        /* groups, by index */
+    uint64_t *host_weights;               /* of the nodes that stay, by host */
+    int8_t *leavers;                      /* groups, by index: member that will go, -1: none */
+    uint16_t (*members)[MAP_MEMBERS_MAX]; /* groups, by index: places of the members */
     uint32_t copies;
     bool repairing;
 };
@@ -74,6 +82,12 @@ static uint32_t index_of(const struct planner *planner, uint32_t node)
     const struct map_node *found = map_view_node(planner->view, node);
     assert(found);
     return (uint32_t)(found - planner->view->nodes);
+}
+
+static uint32_t place_of(const struct planner *planner, const struct map_group *group, uint32_t m)
+{
+    assert(m < group->member_count);
+    return planner->members[group - planner->view->groups][m];
 }
 
 static uint32_t kind_of(const struct map_group *group)
@@ -167,11 +181,11 @@ static void share_out(struct planner *planner, uint32_t kind, uint32_t groups)
 static uint32_t leaver_rank(const struct planner *planner, const struct map_group *group,
                             uint32_t member)
 {
-    const struct place *place = &planner->places[index_of(planner, group->members[member].node)];
+    const struct place *place = &planner->places[place_of(planner, group, member)];
     uint32_t rank = place->stays ? 0 : 2;
     bool shares_host = false;
     for (uint32_t m = 0; m < group->member_count; m++) {
-        const struct place *other = &planner->places[index_of(planner, group->members[m].node)];
+        const struct place *other = &planner->places[place_of(planner, group, m)];
         if (m == member)
             continue;
         shares_host |= other->host == place->host;
@@ -192,12 +206,13 @@ static int32_t choose_leaver(const struct planner *planner, const struct map_gro
     for (uint32_t m = 0; m < group->member_count; m++) {
         if (in_sync_only && group->members[m].state != MAP_MEMBER_IN_SYNC)
             continue;
-        uint32_t place = index_of(planner, group->members[m].node);
+        uint32_t place = place_of(planner, group, m);
         uint32_t rank = leaver_rank(planner, group, m);
         /* All else equal, not the primary: it would have to hand over first. */
         bool leads = group->members[m].node == group->primary;
         int64_t more = excess(planner, kind_of(group), place) - leads;
-        if (best < 0 || rank > best_rank || (rank == best_rank && more > best_excess)) {
+        int64_t least = best_excess + (best == 0 ? ONE : 0); /* the first was meant to go */
+        if (best < 0 || rank > best_rank || (rank == best_rank && more > least)) {
             best = (int32_t)m;
             best_rank = rank;
             best_excess = more;
@@ -216,7 +231,8 @@ static void look_at_groups(struct planner *planner)
         uint32_t in_sync = map_group_in_sync_count(group);
         groups[kind]++;
         for (uint32_t m = 0; m < group->member_count; m++) {
-            struct place *place = &planner->places[index_of(planner, group->members[m].node)];
+            planner->members[g][m] = (uint16_t)index_of(planner, group->members[m].node);
+            struct place *place = &planner->places[place_of(planner, group, m)];
             place->nodes[kind].load++;
             bool comes = group->members[m].state == MAP_MEMBER_JOINING && place->up;
             place->incoming += comes && group->primary != 0;
@@ -237,7 +253,7 @@ static void look_at_groups(struct planner *planner)
         int32_t leaver = choose_leaver(planner, group, !complete);
         planner->leavers[g] = (int8_t)leaver;
         if (leaver >= 0)
-            planner->places[index_of(planner, group->members[leaver].node)]
+            planner->places[place_of(planner, group, (uint32_t)leaver)]
                 .nodes[kind_of(group)]
                 .load--;
     }
@@ -290,7 +306,7 @@ static struct company company_of(const struct planner *planner, const struct map
 {
     struct company company = {.count = 0};
     for (uint32_t m = 0; m < group->member_count; m++) {
-        uint32_t place = index_of(planner, group->members[m].node);
+        uint32_t place = place_of(planner, group, m);
         if (planner->places[place].stays && (int32_t)place != but)
             company.places[company.count++] = place;
     }
@@ -316,8 +332,14 @@ static bool shares_domain(const struct planner *planner, const struct company *c
     return false;
 }
 
+static bool is_full(const struct planner *planner, const struct map_group *group, int32_t at)
+{
+    const struct placement_node *node = &planner->places[at].nodes[kind_of(group)];
+    return node->load >= node->load_max;
+}
+
 /* The best node for one more member beside these, or -1: none, or the good ones are busy.
- * per_node: how many it may be taking in already. */
+ * per_node: how many it may be taking in then. */
 static int32_t choose_taker(struct planner *planner, const struct map_group *group,
                             const struct company *company, uint32_t per_node)
 {
@@ -326,18 +348,21 @@ static int32_t choose_taker(struct planner *planner, const struct map_group *gro
     for (uint32_t i = 0; i < count; i++)
         planner->candidates[i] = planner->places[i].nodes[kind_of(group)];
     for (uint32_t m = 0; m < group->member_count; m++)
-        planner->candidates[index_of(planner, group->members[m].node)].weight = 0;
+        planner->candidates[place_of(planner, group, m)].weight = 0;
     int32_t best =
         placement_choose(planner->candidates, count, key, company->places, company->count);
     if (best < 0 || planner->places[best].incoming < per_node)
         return best;
     bool shares = shares_domain(planner, company, best);
+    bool full = is_full(planner, group, best);
     for (uint32_t i = 0; i < count; i++) {
         if (planner->places[i].incoming >= per_node) /* P4 */
             planner->candidates[i].weight = 0;
     }
     best = placement_choose(planner->candidates, count, key, company->places, company->count);
-    return shares_domain(planner, company, best) && !shares ? -1 : best;
+    bool worse = best >= 0 && ((shares_domain(planner, company, best) && !shares) ||
+                               (is_full(planner, group, best) && !full));
+    return worse ? -1 : best;
 }
 
 /* What a group lacks. */
@@ -346,10 +371,10 @@ static void complete(struct planner *planner, const struct map_group *group, uin
     uint32_t staying = 0;
     uint32_t dead = 0;
     for (uint32_t m = 0; m < group->member_count; m++) {
-        const struct place *place = &planner->places[index_of(planner, group->members[m].node)];
+        const struct place *place = &planner->places[place_of(planner, group, m)];
         bool first_of_host = true;
         for (uint32_t o = 0; o < m; o++) {
-            uint32_t other = index_of(planner, group->members[o].node);
+            uint32_t other = place_of(planner, group, o);
             first_of_host &=
                 !planner->places[other].stays || planner->places[other].host != place->host;
         }
@@ -365,7 +390,10 @@ static void complete(struct planner *planner, const struct map_group *group, uin
     bool room = dead != 0 || group->member_count < MAP_MEMBERS_MAX;
     uint32_t per_node = in_sync < planner->copies ? REPAIRS_PER_NODE : MOVES_PER_NODE;
     struct company company = company_of(planner, group, -1);
-    int32_t taker = room ? choose_taker(planner, group, &company, per_node) : -1;
+    int32_t taker = -1;
+    /* Who takes in less than others first: each has one device to write to. */
+    for (uint32_t most = 1; room && taker < 0 && most <= per_node; most *= 2)
+        taker = choose_taker(planner, group, &company, most);
     if (taker >= 0)
         (void)move_add(planner, group, planner->view->nodes[taker].id, dead);
 }
@@ -379,7 +407,7 @@ static uint32_t choose_lead(const struct planner *planner, const struct map_grou
     int32_t leaver = planner->leavers[group - planner->view->groups];
     for (uint32_t m = 0; m < group->member_count; m++) {
         const struct map_member *member = &group->members[m];
-        const struct place *place = &planner->places[index_of(planner, member->node)];
+        const struct place *place = &planner->places[place_of(planner, group, m)];
         if (member->state == MAP_MEMBER_IN_SYNC && place->taker && member->node != but &&
             (int32_t)m != leaver && place->leads[kind_of(group)] < fewest) {
             best = member->node;
@@ -428,7 +456,7 @@ static bool fits(const struct planner *planner, const struct map_group *group, u
     if (group->member_count != planner->copies || planner->touched[group - planner->view->groups])
         return false;
     for (uint32_t m = 0; m < group->member_count; m++) {
-        uint32_t place = index_of(planner, group->members[m].node);
+        uint32_t place = place_of(planner, group, m);
         if (place == to || group->members[m].state != MAP_MEMBER_IN_SYNC)
             return false;
     }
@@ -441,7 +469,8 @@ static bool fits(const struct planner *planner, const struct map_group *group, u
 
 static void give(struct planner *planner, const struct map_group *group, uint32_t from, uint32_t to)
 {
-    if (move_add(planner, group, planner->view->nodes[to].id, 0))
+    const struct map_node *nodes = planner->view->nodes;
+    if (move_add(planner, group, nodes[to].id, nodes[from].id))
         planner->places[from].nodes[kind_of(group)].load--;
 }
 
@@ -457,7 +486,7 @@ static bool fetch_one(struct planner *planner, uint32_t kind, uint32_t to)
     for (uint32_t g = 0; g < view->header->group_count; g++) {
         const struct map_group *group = &view->groups[g];
         for (uint32_t m = 0; m < group->member_count && kind_of(group) == kind; m++) {
-            uint32_t from = index_of(planner, group->members[m].node);
+            uint32_t from = place_of(planner, group, m);
             int64_t more = excess(planner, kind, from);
             if (more < best_excess || (best == NULL && more == best_excess))
                 continue;
@@ -501,7 +530,7 @@ static bool send_one(struct planner *planner, uint32_t kind, uint32_t from)
 static void spread(struct planner *planner, const struct map_group *group)
 {
     for (uint32_t m = 0; m < group->member_count; m++) {
-        uint32_t from = index_of(planner, group->members[m].node);
+        uint32_t from = place_of(planner, group, m);
         struct company company = company_of(planner, group, (int32_t)from);
         if (!shares_domain(planner, &company, (int32_t)from))
             continue;
@@ -514,22 +543,37 @@ static void spread(struct planner *planner, const struct map_group *group)
     }
 }
 
+/* What a node may have before it gives some away, and has to have before it wants none: else every
+ * node that comes or goes, and moves all shares across a whole number, would have all nodes move
+ * something. */
+static uint32_t load_most(const struct place *place, uint32_t kind)
+{
+    int64_t share = place->share[kind];
+    return MAX(place->nodes[kind].load_max, (uint32_t)((share + share / TOLERANCE) / ONE));
+}
+
+static uint32_t load_least(const struct place *place, uint32_t kind)
+{
+    int64_t slack = place->share[kind] / TOLERANCE;
+    return (uint32_t)((place->share[kind] - (slack >= ONE ? slack : 0)) / ONE);
+}
+
 static void balance_replicas(struct planner *planner, uint32_t kind)
 {
     uint32_t count = planner->view->header->node_count;
     for (uint32_t i = 0; i < count; i++) {
         struct place *place = &planner->places[i];
         while (place->taker && place->incoming < MOVES_PER_NODE &&
-               place->nodes[kind].load < (uint64_t)place->share[kind] / ONE &&
-               planner->plan->move_count < MAP_COMMAND_MOVES_MAX) {
+               place->nodes[kind].load < load_least(place, kind) &&
+               planner->plan->move_count < BALANCE_ROWS_MAX) {
             if (!fetch_one(planner, kind, i))
                 break;
         }
     }
     for (uint32_t i = 0; i < count; i++) {
         while (planner->places[i].stays &&
-               planner->places[i].nodes[kind].load > planner->places[i].nodes[kind].load_max &&
-               planner->plan->move_count < MAP_COMMAND_MOVES_MAX) {
+               planner->places[i].nodes[kind].load > load_most(&planner->places[i], kind) &&
+               planner->plan->move_count < BALANCE_ROWS_MAX) {
             if (!send_one(planner, kind, i))
                 break;
         }
@@ -586,6 +630,8 @@ void plan_make(const struct plan_facts *facts, struct plan *ret_plan)
         .candidates = mem_zalloc((nodes + 1) * sizeof(struct placement_node)),
         .touched = mem_zalloc(facts->view->header->group_count + 1),
         .leavers = mem_zalloc(facts->view->header->group_count + 1),
+        .members =
+            mem_zalloc((facts->view->header->group_count + 1) * sizeof(uint16_t[MAP_MEMBERS_MAX])),
         .host_weights = mem_zalloc((MAP_NODES_MAX + 1) * sizeof(uint64_t)),
         .copies = facts->view->header->copies,
     };
@@ -600,5 +646,6 @@ void plan_make(const struct plan_facts *facts, struct plan *ret_plan)
     mem_free(planner.candidates);
     mem_free(planner.touched);
     mem_free(planner.leavers);
+    mem_free(planner.members);
     mem_free(planner.host_weights);
 }

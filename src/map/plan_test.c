@@ -149,7 +149,7 @@ static bool step(struct world *world)
         apply(world, &move, next->moves, next->move_count * sizeof next->moves[0]);
         for (uint32_t i = 0; i < next->move_count; i++) {
             world->added += next->moves[i].add != 0;
-            world->dropped += next->moves[i].drop != 0;
+            world->dropped += next->moves[i].drop != 0 && next->moves[i].add == 0;
         }
     }
     for (uint32_t g = 0; g < world->view->header->group_count; g++) {
@@ -205,7 +205,8 @@ static void count_members(const struct world *world, uint32_t kind, uint32_t *co
     }
 }
 
-/* Every node that takes part has its share, give or take one; all groups have just their copies. */
+/* Every node that takes part has its share, give or take a sixteenth; all groups have just their
+ * copies. */
 static void check_balance(const struct world *world)
 {
     uint32_t counts[MAP_NODES_MAX + 1];
@@ -225,7 +226,9 @@ static void check_balance(const struct world *world)
             const struct map_node *node = &world->view->nodes[i];
             bool takes = node->intent == MAP_NODE_KEEP && !world->lost[node->id];
             uint64_t share = takes ? replicas * node->size_bytes / weights : 0;
-            assert_in_range(counts[node->id], share, share + takes);
+            uint64_t slack = share / 16;
+            assert_in_range(counts[node->id], share - slack - (slack > 0),
+                            share + takes * (1 + slack));
         }
     }
     for (uint32_t g = 0; g < header->group_count; g++)
@@ -249,7 +252,7 @@ static void test_add(void **state)
         /* Just its share is copied. */
         uint32_t meta = 16 * copies / (nodes + 1);
         uint32_t data = 48 * copies / (nodes + 1);
-        assert_in_range(world->added, meta + data, meta + data + 4); /* roundings */
+        assert_in_range(world->added, (meta + data) * 14 / 16, meta + data + 4); /* roundings */
         assert_int_equal(world->dropped, world->added);
         assert_true(world->led <= 64); /* once a group at most: nobody hands back and forth */
         world_free(world);

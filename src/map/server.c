@@ -35,7 +35,8 @@
  * must not vote), and the node leaves.
  *
  * Limits: RAFT_UNCOMMITTED_MAX proposals and RAFT_READS_MAX confirmations in flight; beyond,
- * callers get -ERR_BUSY and come again. */
+ * callers get -ERR_BUSY and come again. All beats between two rounds of heartbeats share one
+ * confirmation, so the number of nodes does not count. */
 
 struct proposal {
     struct list link;
@@ -102,6 +103,7 @@ static void view_set(struct map_server *server, struct map_view *view)
     server->view = view;
     buf_put(server->view_buf);
     server->view_buf = NULL;
+    map_history_note(&server->history, before, view);
     controller_map_changed(server, before);
     map_view_put(before);
     waitq_wake_all(&server->changed);
@@ -150,6 +152,8 @@ static void reads_end(struct map_server *server)
     for (uint32_t i = 0; i < update->read_count; i++) {
         struct read_wait *read;
         struct read_wait *after;
+        if (update->reads[i].id == server->read_id)
+            server->read_open = false;
         list_for_each_safe (read, after, &server->reads, link) {
             if (read->id != update->reads[i].id)
                 continue;
@@ -181,6 +185,7 @@ void server_fail(struct map_server *server)
     timer_cancel(&server->timer);
     proposals_fail(server);
     struct list *link;
+    server->read_open = false;
     while ((link = list_pop_front(&server->reads)) != NULL) {
         struct read_wait *read = list_entry(link, struct read_wait, link);
         read->result = -ERR_NOT_LEADER;
@@ -314,13 +319,23 @@ int server_confirm(struct map_server *server, bool urgent)
     if (server->failed)
         return -ERR_NOT_LEADER;
     struct read_wait *read = mem_zalloc(sizeof *read);
-    read->id = ++server->read_id;
     waitq_init(&read->waitq);
     list_push_back(&server->reads, &read->link);
-    struct raft_event event = {.type = RAFT_EVENT_READ, .read_id = read->id, .urgent = urgent};
-    server_step(server, &event);
-    int result = server->update->result;
+    int result = 0;
+    bool shares = !urgent && server->read_round == raft_round(server->raft) && server->read_open &&
+                  server_leads(server);
+    if (shares) {
+        read->id = server->read_id; /* its round of heartbeats has not begun yet (S4) */
+    } else {
+        read->id = ++server->read_id;
+        server->read_open = true;
+        struct raft_event event = {.type = RAFT_EVENT_READ, .read_id = read->id, .urgent = urgent};
+        server->read_round = raft_round(server->raft);
+        server_step(server, &event);
+        result = server->update->result;
+    }
     if (result < 0) {
+        server->read_open = false;
         list_remove(&read->link);
     } else {
         while (!read->done)

@@ -3,6 +3,7 @@
 #define CFS_MAP_SERVER_INTERNAL_H
 
 #include "format/wire_map.h"
+#include "map/map_delta.h"
 #include "map/map_internal.h"
 #include "raft/raft.h"
 #include "store/store.h"
@@ -72,8 +73,8 @@ struct map_server {
     uint64_t persist_seq;
     uint64_t stored_first; /* entries in the store */
     uint64_t stored_last;
-    uint32_t stored_chunks;
-    struct buf *snapshot; /* NULL: of no map */
+    uint32_t snapshot_area; /* of the store: where the newest snapshot's bytes are */
+    struct buf *snapshot;   /* NULL: of no map */
     uint32_t snapshot_bytes;
     struct map_view *incoming; /* of the snapshot message being stepped */
 
@@ -85,10 +86,13 @@ struct map_server {
     uint64_t history_from_version;  /* formers is complete from here on */
     struct former_primary *formers; /* by group index */
     struct buf *view_buf;           /* bytes of view, made on demand */
+    struct map_history history;     /* of view */
     struct waitq changed;           /* view, role */
     struct list proposals;
     struct list reads;
-    uint64_t read_id;
+    uint64_t read_id;    /* of the newest confirmation asked for, */
+    uint64_t read_round; /* the round of heartbeats before which it was, */
+    bool read_open;      /* and whether more may share it */
 
     /* leadership */
     uint64_t leader_term; /* 0: not leading */

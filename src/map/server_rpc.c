@@ -106,9 +106,16 @@ static void handle_map_get(void *service, struct rpc_request *request)
         .leader = server->failed ? 0 : raft_leader(server->raft),
     };
     struct buf_slice payload = {0};
-    if (reply.version > body->version)
+    struct buf *delta = NULL;
+    if (body->delta && body->version > 0 && reply.version > body->version)
+        delta = map_history_delta(&server->history, server->view, body->version, &payload.bytes);
+    reply.delta = delta != NULL;
+    if (delta)
+        payload.buf = delta;
+    else if (reply.version > body->version)
         payload = view_payload(server);
     rpc_reply(request, 0, &reply, slice_of(NULL, 0), payload);
+    buf_put(delta);
 }
 
 /* ---- NODE_BEAT ------------------------------------------------------------------------------- */

@@ -9,10 +9,12 @@
  *
  *     0000 table 1                   term and vote          struct disk_raft_state
  *     0000 table 2                   head of the snapshot   struct disk_raft_snapshot
- *     0000 table 3 <chunk, 4 bytes>  bytes of the snapshot
+ *     0000 table 3 <area and chunk, 4 bytes>  bytes of the snapshot
  *     0000 table 4 <index, 8 bytes>  log entry              struct wire_raft_entry, data
  *
- * Each step's changes are one store_commit, hence atomic and durable in the order of the steps. */
+ * Each step's changes are one store_commit, hence atomic and durable in the order of the steps. But
+ * a snapshot is larger than one commit may be: its bytes go before, in commits of their own, to the
+ * area that the present head does not name. A crash in between leaves that one as it is. */
 
 enum {
     ROW_STATE = 1,
@@ -20,6 +22,8 @@ enum {
     ROW_CHUNK = 3,
     ROW_ENTRY = 4,
     CHUNK_BYTES = 4096,
+    PART_CHUNKS = 64, /* in one commit */
+    AREA_SHIFT = 31,
     KEY_MAX = 14,
 };
 
@@ -63,27 +67,50 @@ static void put_state(const struct map_server *server, struct store_batch *batch
     store_batch_put(batch, row_key(&key, ROW_STATE, 0, 0), slice_of(&state, sizeof state));
 }
 
+static struct slice chunk_key(struct row_key *key, uint32_t area, uint32_t chunk)
+{
+    assert(area <= 1 && chunk < (uint32_t)1 << AREA_SHIFT);
+    return row_key(key, ROW_CHUNK, 4, area << AREA_SHIFT | chunk);
+}
+
+static uint32_t chunk_count(const struct map_server *server)
+{
+    return (uint32_t)div_up(server->snapshot_bytes, CHUNK_BYTES);
+}
+
+/* The snapshot's bytes, where nobody looks for them yet. */
+static void commit_chunks(struct map_server *server)
+{
+    struct store_batch batch;
+    uint32_t chunks = chunk_count(server);
+    server->snapshot_area = 1 - server->snapshot_area;
+    store_batch_init(&batch);
+    for (uint32_t i = 0; i < chunks; i++) {
+        struct row_key key;
+        uint32_t offset = i * CHUNK_BYTES;
+        uint32_t bytes = MIN((uint32_t)CHUNK_BYTES, server->snapshot_bytes - offset);
+        store_batch_put(&batch, chunk_key(&key, server->snapshot_area, i),
+                        slice_of(server->snapshot->data + offset, bytes));
+        if (batch.count == PART_CHUNKS || i + 1 == chunks) {
+            (void)store_commit(server->store, &batch); /* the head's lsn is behind it */
+            store_batch_reset(&batch);
+        }
+    }
+    store_batch_fini(&batch);
+}
+
 static void put_snapshot(struct map_server *server, struct store_batch *batch)
 {
     struct row_key key;
-    uint32_t chunks = (uint32_t)div_up(server->snapshot_bytes, CHUNK_BYTES);
     struct disk_raft_snapshot head = {
         .index = raft_snapshot_index(server->raft),
         .term = raft_snapshot_term(server->raft),
         .bytes = server->snapshot_bytes,
-        .chunk_count = chunks,
+        .chunk_count = chunk_count(server),
+        .area = server->snapshot_area,
         .config = *raft_snapshot_config(server->raft),
     };
     store_batch_put(batch, row_key(&key, ROW_SNAPSHOT, 0, 0), slice_of(&head, sizeof head));
-    for (uint32_t i = 0; i < chunks; i++) {
-        uint32_t offset = i * CHUNK_BYTES;
-        uint32_t bytes = MIN((uint32_t)CHUNK_BYTES, server->snapshot_bytes - offset);
-        store_batch_put(batch, row_key(&key, ROW_CHUNK, 4, i),
-                        slice_of(server->snapshot->data + offset, bytes));
-    }
-    for (uint32_t i = chunks; i < server->stored_chunks; i++)
-        store_batch_del(batch, row_key(&key, ROW_CHUNK, 4, i));
-    server->stored_chunks = chunks;
     for (; server->stored_first <= MIN(head.index, server->stored_last); server->stored_first++)
         store_batch_del(batch, row_key(&key, ROW_ENTRY, 8, server->stored_first));
     server->stored_first = MAX(server->stored_first, head.index + 1);
@@ -117,6 +144,8 @@ void server_persist(struct map_server *server)
     const struct raft_update *update = server->update;
     assert(update->persist_seq > server->persist_seq);
     struct store_batch batch;
+    if (update->persist & RAFT_PERSIST_SNAPSHOT)
+        commit_chunks(server);
     store_batch_init(&batch);
     if (update->persist & RAFT_PERSIST_STATE)
         put_state(server, &batch);
@@ -183,7 +212,7 @@ static int load_chunks(struct map_server *server, const struct disk_raft_snapsho
     int result = 0;
     for (uint32_t i = 0; i < head->chunk_count && result >= 0; i++) {
         uint32_t want = MIN((uint32_t)CHUNK_BYTES, head->bytes - i * CHUNK_BYTES);
-        result = store_get(server->store, row_key(&key, ROW_CHUNK, 4, i), bytes + i * CHUNK_BYTES,
+        result = store_get(server->store, chunk_key(&key, head->area, i), bytes + i * CHUNK_BYTES,
                            CHUNK_BYTES);
         if (result >= 0 && (uint32_t)result != want)
             result = -ERR_CORRUPT_DISK;
@@ -205,14 +234,14 @@ static int load_snapshot(struct map_server *server)
         return 0;
     if (bytes < 0)
         return bytes;
-    if (bytes != sizeof head || head.index == 0 || head.term == 0 ||
+    if (bytes != sizeof head || head.index == 0 || head.term == 0 || head.area > 1 ||
         head.term > raft_term(server->raft) || !raft_config_valid(&head.config))
         return -ERR_CORRUPT_DISK;
     int result = load_chunks(server, &head);
     if (result < 0)
         return result;
     raft_restore_snapshot(server->raft, head.index, head.term, &head.config);
-    server->stored_chunks = head.chunk_count;
+    server->snapshot_area = head.area;
     server->applied = head.index;
     return 0;
 }

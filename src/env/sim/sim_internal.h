@@ -76,7 +76,8 @@ struct sim {
     uint32_t event_room;
     struct sim_node *nodes[SIM_NODES_MAX];
     uint32_t node_count;
-    uint64_t cut[SIM_NODES_MAX]; /* bit b of cut[a]: b does not hear a */
+    /* Bit b of cut[a]: b does not hear a. */
+    uint64_t cut[SIM_NODES_MAX][SIM_NODES_MAX / 64];
     struct sim_net_config net;
     struct list links; /* struct sim_link */
     struct list disks;

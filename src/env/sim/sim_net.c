@@ -94,7 +94,7 @@ static struct sim_end *other(struct sim_end *end)
 
 static bool is_cut(const struct sim *sim, const struct sim_node *from, const struct sim_node *to)
 {
-    return (sim->cut[from->index] >> to->index) & 1;
+    return (sim->cut[from->index][to->index / 64] >> to->index % 64) & 1;
 }
 
 /* Both hosts can hear each other. */
@@ -564,29 +564,26 @@ static void links_review(struct sim *sim, const struct sim_node *node)
     }
 }
 
-static void cut_set(struct sim *sim, const struct sim_node *a, const struct sim_node *b, bool on)
+static void cut_set(const struct sim_node *from, const struct sim_node *to, bool on)
 {
-    uint64_t bit_b = (uint64_t)1 << b->index;
-    uint64_t bit_a = (uint64_t)1 << a->index;
-    assert(a != b);
-    sim->cut[a->index] = on ? sim->cut[a->index] | bit_b : sim->cut[a->index] & ~bit_b;
-    sim->cut[b->index] = on ? sim->cut[b->index] | bit_a : sim->cut[b->index] & ~bit_a;
+    uint64_t *word = &from->sim->cut[from->index][to->index / 64];
+    uint64_t bit = (uint64_t)1 << to->index % 64;
+    assert(from != to);
+    *word = on ? *word | bit : *word & ~bit;
 }
 
 void sim_partition_one_way(struct sim_node *from, struct sim_node *to, bool on)
 {
-    struct sim *sim = from->sim;
-    uint64_t bit = (uint64_t)1 << to->index;
-    assert(from != to);
-    sim->cut[from->index] = on ? sim->cut[from->index] | bit : sim->cut[from->index] & ~bit;
-    sim_trace(sim, 6002 + on, from->index * 64 + to->index);
-    links_review(sim, from);
+    cut_set(from, to, on);
+    sim_trace(from->sim, 6002 + on, from->index * SIM_NODES_MAX + to->index);
+    links_review(from->sim, from);
 }
 
 void sim_partition(struct sim_node *a, struct sim_node *b, bool on)
 {
-    cut_set(a->sim, a, b, on);
-    sim_trace(a->sim, 6000 + on, a->index * 64 + b->index);
+    cut_set(a, b, on);
+    cut_set(b, a, on);
+    sim_trace(a->sim, 6000 + on, a->index * SIM_NODES_MAX + b->index);
     links_review(a->sim, a);
 }
 
