@@ -130,8 +130,9 @@ static int apply_to(struct group *group, uint64_t as_of)
     return group->epoch == epoch && !group->failed ? 0 : -ERR_WRONG_EPOCH;
 }
 
-/* A chunk may come twice (its answer was late), even after later ones, or from an earlier scan.
- * 1: it is the next one; 0: it is in already; -ERR_WRONG_EPOCH: it is of no use any more. */
+/* A chunk may come twice (its answer was late), even after later ones, or from an earlier scan, or
+ * before the one before it. 1: it is the next one; 0: it is in already; -ERR_GAP: it is not its
+ * turn; -ERR_WRONG_EPOCH: it is of no use any more. */
 static int chunk_order(const struct install *install, const struct wire_install_req *body)
 {
     const struct group *group = install->group;
@@ -140,7 +141,7 @@ static int chunk_order(const struct install *install, const struct wire_install_
         body->as_of_seq < group->applied_seq)
         return -ERR_WRONG_EPOCH;
     int order = slice_compare(install->from, next);
-    return order == 0 ? 1 : order < 0 ? 0 : -ERR_WRONG_EPOCH;
+    return order == 0 ? 1 : order < 0 ? 0 : -ERR_GAP;
 }
 
 static int install_chunk(struct install *install, const struct wire_install_req *body)
