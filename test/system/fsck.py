@@ -34,7 +34,8 @@ def workload(mnt, tag):
         if number:
             os.rename(os.path.join(top, "a"), os.path.join(mnt, f"{tag}{number - 1}", "moved"))
     with open(os.path.join(mnt, f"{tag}-marked"), "wb") as file:
-        file.write(b"".join((b"<MARKED %06d>" % i).ljust(BLOCK, b".") for i in range(256)))
+        file.write(b"".join((b"<%s %06d>" % (tag.encode(), i)).ljust(BLOCK, b".")
+                            for i in range(256)))
     os.sync()
 
 
@@ -64,9 +65,10 @@ def test():
     demo.down()
     check_clean(demo, "killed")
 
-    # One copy of a block of data is damaged: only reading all data finds it.
+    # One copy of a block of data is damaged: only reading all data finds it. (Of what was written
+    # just before the kill, damage looks like a write that the kill cut short.)
     disk, offset = next((demo.disk(node), offset) for node in demo.nodes()
-                        for offset in find_all(demo.disk(node), b"<MARKED 000099>"))
+                        for offset in find_all(demo.disk(node), b"<one 000099>"))
     flip(disk, offset)
     check(fsck(demo)["problems"] == 0, "data is not read without being asked to")
     report = fsck(demo, "--data", ok=(1,))
