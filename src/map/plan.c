@@ -332,37 +332,61 @@ static bool shares_domain(const struct planner *planner, const struct company *c
     return false;
 }
 
-static bool is_full(const struct planner *planner, const struct map_group *group, int32_t at)
+/* What a node may have before it gives some away, and has to have before it wants none: else every
+ * node that comes or goes, and moves all shares across a whole number, would have all nodes move
+ * something. */
+static uint32_t load_most(const struct place *place, uint32_t kind)
 {
-    const struct placement_node *node = &planner->places[at].nodes[kind_of(group)];
-    return node->load >= node->load_max;
+    int64_t share = place->share[kind];
+    return MAX(place->nodes[kind].load_max, (uint32_t)((share + share / TOLERANCE) / ONE));
 }
+
+static uint32_t load_least(const struct place *place, uint32_t kind)
+{
+    int64_t slack = place->share[kind] / TOLERANCE;
+    return (uint32_t)((place->share[kind] - (slack >= ONE ? slack : 0)) / ONE);
+}
+
+/* The best of the candidates, or -1: none, or the good ones are busy. */
+static int32_t choose_idle(struct planner *planner, const struct map_group *group,
+                           const struct company *company, uint32_t per_node)
+{
+    uint32_t count = planner->view->header->node_count;
+    uint64_t key = group_key(group);
+    struct placement_node *nodes = planner->candidates;
+    int32_t best = placement_choose(nodes, count, key, company->places, company->count);
+    if (best < 0 || planner->places[best].incoming < per_node)
+        return best;
+    bool shares = shares_domain(planner, company, best);
+    bool full = nodes[best].load >= nodes[best].load_max;
+    for (uint32_t i = 0; i < count; i++) {
+        if (planner->places[i].incoming >= per_node) /* P4 */
+            nodes[i].weight = 0;
+    }
+    best = placement_choose(nodes, count, key, company->places, company->count);
+    bool worse = best >= 0 && ((shares_domain(planner, company, best) && !shares) ||
+                               (nodes[best].load >= nodes[best].load_max && !full));
+    return worse ? -1 : best;
+}
+
+/* Where copies are missing everybody helps who would not have to give some away afterwards: who has
+ * less than its share may be few. */
+enum room { ROOM_IN_SHARE, ROOM_IN_TOLERANCE };
 
 /* The best node for one more member beside these, or -1: none, or the good ones are busy.
  * per_node: how many it may be taking in then. */
 static int32_t choose_taker(struct planner *planner, const struct map_group *group,
-                            const struct company *company, uint32_t per_node)
+                            const struct company *company, uint32_t per_node, enum room room)
 {
-    uint32_t count = planner->view->header->node_count;
-    uint64_t key = group_key(group);
-    for (uint32_t i = 0; i < count; i++)
-        planner->candidates[i] = planner->places[i].nodes[kind_of(group)];
+    uint32_t kind = kind_of(group);
+    for (uint32_t i = 0; i < planner->view->header->node_count; i++) {
+        planner->candidates[i] = planner->places[i].nodes[kind];
+        if (room == ROOM_IN_TOLERANCE)
+            planner->candidates[i].load_max = load_most(&planner->places[i], kind);
+    }
     for (uint32_t m = 0; m < group->member_count; m++)
         planner->candidates[place_of(planner, group, m)].weight = 0;
-    int32_t best =
-        placement_choose(planner->candidates, count, key, company->places, company->count);
-    if (best < 0 || planner->places[best].incoming < per_node)
-        return best;
-    bool shares = shares_domain(planner, company, best);
-    bool full = is_full(planner, group, best);
-    for (uint32_t i = 0; i < count; i++) {
-        if (planner->places[i].incoming >= per_node) /* P4 */
-            planner->candidates[i].weight = 0;
-    }
-    best = placement_choose(planner->candidates, count, key, company->places, company->count);
-    bool worse = best >= 0 && ((shares_domain(planner, company, best) && !shares) ||
-                               (is_full(planner, group, best) && !full));
-    return worse ? -1 : best;
+    return choose_idle(planner, group, company, per_node);
 }
 
 /* What a group lacks. */
@@ -388,12 +412,14 @@ static void complete(struct planner *planner, const struct map_group *group, uin
         return;
     }
     bool room = dead != 0 || group->member_count < MAP_MEMBERS_MAX;
-    uint32_t per_node = in_sync < planner->copies ? REPAIRS_PER_NODE : MOVES_PER_NODE;
+    bool repair = in_sync < planner->copies;
+    uint32_t per_node = repair ? REPAIRS_PER_NODE : MOVES_PER_NODE;
     struct company company = company_of(planner, group, -1);
     int32_t taker = -1;
     /* Who takes in less than others first: each has one device to write to. */
     for (uint32_t most = 1; room && taker < 0 && most <= per_node; most *= 2)
-        taker = choose_taker(planner, group, &company, most);
+        taker = choose_taker(planner, group, &company, most,
+                             repair ? ROOM_IN_TOLERANCE : ROOM_IN_SHARE);
     if (taker >= 0)
         (void)move_add(planner, group, planner->view->nodes[taker].id, dead);
 }
@@ -516,7 +542,7 @@ static bool send_one(struct planner *planner, uint32_t kind, uint32_t from)
         if (kind_of(group) != kind || map_group_member_state(group, view->nodes[from].id) == 0)
             continue;
         struct company company = company_of(planner, group, (int32_t)from);
-        int32_t to = choose_taker(planner, group, &company, MOVES_PER_NODE);
+        int32_t to = choose_taker(planner, group, &company, MOVES_PER_NODE, ROOM_IN_SHARE);
         if (to < 0 || excess(planner, kind, (uint32_t)to) >= most ||
             !fits(planner, group, from, (uint32_t)to))
             continue;
@@ -534,28 +560,13 @@ static void spread(struct planner *planner, const struct map_group *group)
         struct company company = company_of(planner, group, (int32_t)from);
         if (!shares_domain(planner, &company, (int32_t)from))
             continue;
-        int32_t to = choose_taker(planner, group, &company, MOVES_PER_NODE);
+        int32_t to = choose_taker(planner, group, &company, MOVES_PER_NODE, ROOM_IN_SHARE);
         if (to >= 0 && !shares_domain(planner, &company, to) &&
             fits(planner, group, from, (uint32_t)to)) {
             give(planner, group, from, (uint32_t)to);
             return;
         }
     }
-}
-
-/* What a node may have before it gives some away, and has to have before it wants none: else every
- * node that comes or goes, and moves all shares across a whole number, would have all nodes move
- * something. */
-static uint32_t load_most(const struct place *place, uint32_t kind)
-{
-    int64_t share = place->share[kind];
-    return MAX(place->nodes[kind].load_max, (uint32_t)((share + share / TOLERANCE) / ONE));
-}
-
-static uint32_t load_least(const struct place *place, uint32_t kind)
-{
-    int64_t slack = place->share[kind] / TOLERANCE;
-    return (uint32_t)((place->share[kind] - (slack >= ONE ? slack : 0)) / ONE);
 }
 
 static void balance_replicas(struct planner *planner, uint32_t kind)
