@@ -43,12 +43,6 @@ bool map_lease_valid(const struct map_lease *lease)
 {
     return env_now_ns() < host_of(lease)->lease_until_ns;
 }
-void map_client_suspect(struct map_client *client, uint32_t node, uint64_t incarnation)
-{
-    (void)client;
-    (void)node;
-    (void)incarnation;
-}
 
 static void tell_fiber(void *arg)
 {

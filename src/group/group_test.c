@@ -78,12 +78,6 @@ void map_client_poke(struct map_client *client)
 {
     (void)client;
 }
-void map_client_suspect(struct map_client *client, uint32_t node, uint64_t incarnation)
-{
-    (void)client;
-    (void)node;
-    (void)incarnation;
-}
 
 static void tell_fiber(void *arg)
 {

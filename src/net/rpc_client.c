@@ -74,6 +74,16 @@ static void calls_fail(struct rpc_peer *peer, int error)
         call_end(list_first(&failed, struct rpc_async, link), error, NULL);
 }
 
+/* Close from our side, connected or not: all calls that wait end with error. */
+static void peer_drop(struct rpc_peer *peer, int error)
+{
+    struct conn *conn = peer->conn;
+    peer->conn = NULL;
+    if (conn)
+        conn_close(conn);
+    calls_fail(peer, error);
+}
+
 static void report_lost(struct rpc_peer *peer, int error)
 {
     struct rpc *rpc = peer->rpc;
@@ -118,11 +128,8 @@ static void conn_message(struct conn *conn, void *context, struct msg *msg)
     if (msg->header->request_id == HELLO_REQUEST_ID) {
         int result = hello_accept(peer, msg);
         msg_free(msg);
-        if (result < 0) {
-            peer->conn = NULL;
-            conn_close(conn);
-            calls_fail(peer, result);
-        }
+        if (result < 0)
+            peer_drop(peer, result);
         return;
     }
     struct htable_node *node = htable_first(&rpc->calls, msg->header->request_id);
@@ -223,13 +230,8 @@ void rpc_send(struct rpc *rpc, const struct net_addr *to, struct rpc_async *asyn
 void rpc_cut(struct rpc *rpc, const struct net_addr *addr)
 {
     struct rpc_peer *peer = peer_find(rpc, addr);
-    if (!peer)
-        return;
-    struct conn *conn = peer->conn;
-    peer->conn = NULL;
-    if (conn)
-        conn_close(conn);
-    calls_fail(peer, -ERR_CONN_LOST);
+    if (peer)
+        peer_drop(peer, -ERR_CONN_LOST);
 }
 
 struct waiting_call {

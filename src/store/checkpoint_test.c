@@ -6,21 +6,13 @@
 
 enum { EXTENTS = 8, BLOCKS = 32, ROWS = 300, VALUE_BYTES = 5000, SEGMENTS = 100, LEFT = 4 };
 
-static struct slice row_key(uint32_t row, uint8_t key[9])
-{
-    be32_store(key, 3);
-    key[4] = 0x10;
-    be32_store(key + 5, row);
-    return slice_of(key, 9);
-}
-
 static void put(struct world *world, uint32_t row, uint32_t bytes)
 {
     static const uint8_t value[VALUE_BYTES];
     struct store_batch batch;
     uint8_t key[9];
     store_batch_init(&batch);
-    store_batch_put(&batch, row_key(row, key), slice_of(value, bytes));
+    store_batch_put(&batch, test_row_key(row, key), slice_of(value, bytes));
     uint64_t lsn = store_commit(world->store, &batch);
     CHECK(world, store_wait_durable(world->store, lsn) == 0);
     store_batch_fini(&batch);
@@ -44,7 +36,7 @@ static uint32_t fill_segment(struct world *world, struct store_extent *extents)
     for (uint32_t i = 0; i < EXTENTS + 1; i++) { /* one more, so that the segment is closed */
         CHECK(world, store_extent_write(world->store, (struct buf_slice){buf, 0, buf->size}, BLOCKS,
                                         &extents[i]) == 0);
-        struct slice name = row_key(ROWS + i, key);
+        struct slice name = test_row_key(ROWS + i, key);
         store_batch_put(&batch, name, slice_of(&extents[i], sizeof extents[i]));
         store_batch_extent_add(&batch, extents[i], name);
     }
@@ -63,7 +55,7 @@ static void empty_segment(struct world *world, const struct store_extent *extent
     uint8_t key[9];
     store_batch_init(&batch);
     for (uint32_t i = 0; i < EXTENTS; i++) {
-        store_batch_del(&batch, row_key(ROWS + i, key));
+        store_batch_del(&batch, test_row_key(ROWS + i, key));
         store_batch_extent_del(&batch, extents[i]);
     }
     CHECK(world, store_wait_durable(world->store, store_commit(world->store, &batch)) == 0);

@@ -6,21 +6,13 @@
 
 enum { ROWS = 4000, VALUE_BYTES = 300 };
 
-static struct slice row_key(uint32_t index, uint8_t key[9])
-{
-    be32_store(key, 3);
-    key[4] = 0x10;
-    be32_store(key + 5, index);
-    return slice_of(key, 9);
-}
-
 static uint64_t put_row(struct world *world, uint32_t index, uint32_t stamp)
 {
     uint8_t key[9], value[VALUE_BYTES];
     memset(value, (int)(index * 7 + stamp), sizeof value);
     struct store_batch batch;
     store_batch_init(&batch);
-    store_batch_put(&batch, row_key(index, key), slice_of(value, sizeof value));
+    store_batch_put(&batch, test_row_key(index, key), slice_of(value, sizeof value));
     uint64_t lsn = store_commit(world->store, &batch);
     store_batch_fini(&batch);
     return lsn;
@@ -31,7 +23,7 @@ static int look(struct world *world, uint32_t index, uint32_t stamp)
 {
     uint8_t key[9], value[VALUE_BYTES], expected[VALUE_BYTES];
     memset(expected, (int)(index * 7 + stamp), sizeof expected);
-    int bytes = store_get(world->store, row_key(index, key), value, sizeof value);
+    int bytes = store_get(world->store, test_row_key(index, key), value, sizeof value);
     if (bytes < 0)
         return bytes;
     return bytes == VALUE_BYTES && memcmp(value, expected, VALUE_BYTES) == 0 ? 0 : -EINVAL;
@@ -42,7 +34,7 @@ static struct disk_pointer leaf_of(struct world *world, uint32_t index)
     uint8_t key[9];
     struct cache_node *leaf;
     struct tree *tree = tree_hold(world->store);
-    CHECK(world, tree_leaf(world->store, tree, row_key(index, key), &leaf, NULL, NULL) == 0);
+    CHECK(world, tree_leaf(world->store, tree, test_row_key(index, key), &leaf, NULL, NULL) == 0);
     struct disk_pointer pointer = leaf->pointer;
     cache_put(world->store, leaf);
     tree_release(world->store, tree);

@@ -19,10 +19,10 @@ static void tell(struct store_waiter *waiter, int result)
 
 static uint64_t put_row(struct world *world, uint32_t number)
 {
-    const uint32_t key[2] = {1, number};
+    uint8_t key[9];
     struct store_batch batch;
     store_batch_init(&batch);
-    store_batch_put(&batch, slice_of(key, sizeof key), slice_of("row", 3));
+    store_batch_put(&batch, test_row_key(number, key), slice_of("row", 3));
     uint64_t lsn = store_commit(world->store, &batch);
     store_batch_fini(&batch);
     return lsn;

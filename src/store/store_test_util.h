@@ -58,6 +58,15 @@ struct world {
 
 static const struct store_log_ops test_no_log;
 
+/* A row of a table that nothing else has. */
+static inline struct slice test_row_key(uint32_t row, uint8_t key[9])
+{
+    be32_store(key, 3);
+    key[4] = 0x10;
+    be32_store(key + 5, row);
+    return slice_of(key, 9);
+}
+
 /* How many seeds a random test goes through: a few, as many as asked for, or the one asked for,
  * counted from 1. */
 static inline uint64_t test_seeds(uint64_t usual)
