@@ -2,8 +2,10 @@
 #include "cluster.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "node/node_internal.h"
 
@@ -328,4 +330,16 @@ bool cluster_is_balanced(const struct cluster *cluster, struct map_client *map)
         }
     }
     return true;
+}
+
+int cluster_test_main(int argc, char **argv, uint64_t usual,
+                      bool (*run_seed)(uint64_t seed, bool asked))
+{
+    bool passed = true;
+    log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
+    for (int i = 1; i < argc; i++)
+        passed &= run_seed(strtoull(argv[i], NULL, 10), true);
+    for (uint64_t seed = 1; argc == 1 && seed <= usual; seed++)
+        passed &= run_seed(seed, false);
+    return passed ? 0 : 1;
 }

@@ -79,4 +79,9 @@ bool cluster_all_in_sync(const struct cluster *cluster, struct map_client *map);
  * per kind), and none on nodes that are to go. */
 bool cluster_is_balanced(const struct cluster *cluster, struct map_client *map);
 
+/* main() of a test: run the seeds named on the command line (asked), else 1 to usual. The exit
+ * code. CFS_LOG in the environment: the nodes' logs, too. */
+int cluster_test_main(int argc, char **argv, uint64_t usual,
+                      bool (*run_seed)(uint64_t seed, bool asked));
+
 #endif

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
-#include "base/log.h"
 #include "base/random.h"
 #include "cluster.h"
 #include "plain_file.h"
@@ -282,18 +281,13 @@ static bool run_seed(uint64_t seed, bool replace)
     return passed;
 }
 
+static bool one_seed(uint64_t seed, bool asked)
+{
+    (void)asked;
+    return run_seed(seed, false) && run_seed(seed, true);
+}
+
 int main(int argc, char **argv)
 {
-    static const uint64_t fixed[] = {1, 2, 3};
-    bool passed = true;
-    log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
-    if (argc > 1) {
-        for (int i = 1; i < argc; i++)
-            passed &= run_seed(strtoull(argv[i], NULL, 10), false) &&
-                      run_seed(strtoull(argv[i], NULL, 10), true);
-    } else {
-        for (size_t i = 0; i < ARRAY_COUNT(fixed); i++)
-            passed &= run_seed(fixed[i], false) && run_seed(fixed[i], true);
-    }
-    return passed ? 0 : 1;
+    return cluster_test_main(argc, argv, 3, one_seed);
 }

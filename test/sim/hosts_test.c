@@ -8,7 +8,6 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
-#include "base/log.h"
 #include "cluster.h"
 #include "plain_file.h"
 
@@ -142,8 +141,9 @@ static bool wants_something(void *context)
     return run->done || run->failed || run->crash_next || run->restart_next;
 }
 
-static bool run_seed(uint64_t seed)
+static bool run_seed(uint64_t seed, bool asked)
 {
+    (void)asked;
     struct run *run = calloc(1, sizeof *run);
     cluster_start_hosts(&run->cluster, seed, HOSTS, TARGETS, 2);
     run->host = sim_node_new(run->cluster.sim, "10.0.0.100");
@@ -171,11 +171,5 @@ static bool run_seed(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-    bool good = true;
-    log_set_level(getenv("CFS_LOG") ? LOG_INFO : LOG_ERROR);
-    for (int i = 1; i < argc; i++)
-        good &= run_seed(strtoull(argv[i], NULL, 10));
-    for (uint64_t seed = 1; argc == 1 && seed <= 4; seed++)
-        good &= run_seed(seed);
-    return good ? 0 : 1;
+    return cluster_test_main(argc, argv, 4, run_seed);
 }

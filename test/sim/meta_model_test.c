@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 
 #include "base/assert.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
 #include "cluster_fsck.h"
@@ -395,15 +394,15 @@ static bool run_seed(uint64_t seed, uint32_t crashes)
     return passed;
 }
 
+static bool one_seed(uint64_t seed, bool asked)
+{
+    if (!asked)
+        return run_seed(seed, seed % 2 ? 0 : 1000);
+    bool quiet = run_seed(seed, 0);
+    return run_seed(seed, 1000) && quiet;
+}
+
 int main(int argc, char **argv)
 {
-    bool passed = true;
-    log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
-    for (int i = 1; i < argc; i++) {
-        passed &= run_seed(strtoull(argv[i], NULL, 10), 0);
-        passed &= run_seed(strtoull(argv[i], NULL, 10), 1000);
-    }
-    for (uint64_t seed = 1; argc == 1 && seed <= 4; seed++)
-        passed &= run_seed(seed, seed % 2 ? 0 : 1000);
-    return passed ? 0 : 1;
+    return cluster_test_main(argc, argv, 4, one_seed);
 }

@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 
 #include "base/assert.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/random.h"
 #include "cluster_fsck.h"
@@ -355,15 +354,17 @@ static bool run_seed(uint64_t seed, enum faults faults)
     return passed;
 }
 
-int main(int argc, char **argv)
+static bool one_seed(uint64_t seed, bool asked)
 {
     bool passed = true;
-    log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
-    for (int i = 1; i < argc; i++) {
-        for (enum faults faults = FAULTS_NONE; faults <= FAULTS_POWER; faults++)
-            passed &= run_seed(strtoull(argv[i], NULL, 10), faults);
-    }
-    for (uint64_t seed = 1; argc == 1 && seed <= 6; seed++)
-        passed &= run_seed(seed, (enum faults)(seed % 3));
-    return passed ? 0 : 1;
+    if (!asked)
+        return run_seed(seed, (enum faults)(seed % 3));
+    for (enum faults faults = FAULTS_NONE; faults <= FAULTS_POWER; faults++)
+        passed &= run_seed(seed, faults);
+    return passed;
+}
+
+int main(int argc, char **argv)
+{
+    return cluster_test_main(argc, argv, 6, one_seed);
 }

@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 
 #include "base/assert.h"
-#include "base/log.h"
 #include "cluster_fsck.h"
 
 enum { DIRS = 4, SWEEP_US = 2600 };
@@ -223,14 +222,15 @@ static bool sweep(uint64_t seed, uint64_t step_ns, bool silent)
     return passed;
 }
 
+static bool one_seed(uint64_t seed, bool asked)
+{
+    if (!asked)
+        return seed == 1 ? sweep(1, 97 * NS_PER_US, false) : sweep(seed, 103 * NS_PER_US, true);
+    bool dead = sweep(seed, 37 * NS_PER_US, false);
+    return sweep(seed, 37 * NS_PER_US, true) && dead;
+}
+
 int main(int argc, char **argv)
 {
-    bool passed = true;
-    log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
-    for (int i = 1; i < argc; i++)
-        for (int silent = 0; silent <= 1; silent++)
-            passed &= sweep(strtoull(argv[i], NULL, 10), 37 * NS_PER_US, silent);
-    if (argc == 1)
-        passed = sweep(1, 97 * NS_PER_US, false) && sweep(2, 103 * NS_PER_US, true);
-    return passed ? 0 : 1;
+    return cluster_test_main(argc, argv, 2, one_seed);
 }

@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 
 #include "base/assert.h"
-#include "base/log.h"
 #include "cluster_fsck.h"
 
 enum { DEATHS = 48, STEP_US = 17, GRACE_S = 10, DIRS = 4 };
@@ -160,8 +159,9 @@ static bool all_die(struct run *run)
     return wait_done(run);
 }
 
-static bool run_seed(uint64_t seed)
+static bool run_seed(uint64_t seed, bool asked)
 {
+    (void)asked;
     struct run *run = calloc(1, sizeof *run);
     struct fsck_counts found = {0};
     cluster_start(&run->cluster, seed, 3, 2);
@@ -183,11 +183,5 @@ static bool run_seed(uint64_t seed)
 
 int main(int argc, char **argv)
 {
-    bool passed = true;
-    log_set_level(getenv("CFS_LOG") ? LOG_DEBUG : LOG_ERROR);
-    for (int i = 1; i < argc; i++)
-        passed &= run_seed(strtoull(argv[i], NULL, 10));
-    if (argc == 1)
-        passed = run_seed(1);
-    return passed ? 0 : 1;
+    return cluster_test_main(argc, argv, 1, run_seed);
 }
