@@ -38,6 +38,7 @@ X(GROUP_JOIN_UNCOUNTED, "group-storm", 48, "commits do not wait for a member bei
 X(GROUP_LEASE_IGNORED, "group-storm", 8, "a primary serves without a lease")
 /* meta */
 X(META_RENAME_UNCHECKED, "meta-posix", 1, "a directory can be moved below itself")
+X(META_REMOVED_BELOW, "meta-posix", 1, "a removed directory still counts as below its parent")
 X(META_RETRY_TWICE, "meta-model", 2, "a repeated request is executed again")
 X(META_LOCK_IGNORED, "meta-stress", 4, "locks are given to all who ask")
 X(META_UNLINK_UNCOUNTED, "meta-posix", 1, "unlink does not touch the directory's count")

@@ -69,6 +69,7 @@ static int lock_inodes(struct rename *rename)
     return result;
 }
 
+/* What is above a live directory is alive: if ino is not, the directory asked about was removed. */
 static int read_parent(struct rename *rename, uint64_t ino, uint64_t *ret_parent)
 {
     struct meta_group *mg = rename->op->mg;
@@ -89,12 +90,16 @@ static int read_parent(struct rename *rename, uint64_t ino, uint64_t *ret_parent
     }
     if (result == -ERR_BUSY)
         return -ERR_TXN_ABORTED;
-    if (result == -ENOENT) /* what is above a live directory is alive: this one has been removed */
+    if (result == -ENOENT)
         return -ESTALE;
     if (result < 0)
         return result;
-    if (result != sizeof row || !S_ISDIR(row.mode) || row.parent == 0)
+    if (result != sizeof row || row.parent == 0)
         return -ERR_CORRUPT_DISK;
+    if (!S_ISDIR(row.mode))
+        return -ENOTDIR;
+    if (row.nlink == 0 && !PLANT(META_REMOVED_BELOW)) /* its parent is where it once was */
+        return -ENOENT;
     *ret_parent = row.parent;
     return 0;
 }

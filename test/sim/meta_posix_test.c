@@ -165,6 +165,27 @@ static void test_names(struct run *run)
     IS(-ESTALE, make(run, &root, sub, "x", S_IFREG, NULL));
 }
 
+/* A directory that was removed is below nothing, also while its inode is still there. */
+static void test_removed(struct run *run)
+{
+    uint64_t d, e, sub, f;
+    struct client_file *file;
+    IS(0, make(run, &root, CFS_ROOT_INO, "removed", S_IFDIR | 0755, &d));
+    IS(0, make(run, &root, d, "e", S_IFDIR | 0755, &e));
+    IS(0, make(run, &root, e, "sub", S_IFDIR | 0755, &sub));
+    IS(0, make(run, &root, e, "f", S_IFREG | 0644, &f));
+    IS(-ENOTDIR, move(run, &root, at(d, "e"), at(f, "x"), 0));
+    IS(0, client_open(run->client, &root, sub, &file)); /* so the inode stays */
+    IS(0, client_rmdir(run->client, &root, e, text("sub")));
+    EQUAL(0, attr_of(run, sub).nlink);
+    IS(-ENOENT, move(run, &root, at(d, "e"), at(sub, "x"), 0));
+    IS(-ENOENT, move(run, &root, at(e, "f"), at(sub, "x"), 0));
+    IS(-ENOENT, make(run, &root, sub, "x", S_IFREG, NULL));
+    IS(-ENOENT, look_up(run, &root, sub, "x"));
+    IS(-EPERM, add_link(run, sub, d, "x"));
+    IS(0, client_release(file));
+}
+
 static void test_links(struct run *run)
 {
     uint64_t d, ino;
@@ -357,6 +378,7 @@ static void workload(void *arg)
     while (!cluster_all_in_sync(&run->cluster, map))
         fiber_sleep(50 * NS_PER_MS);
     test_names(run);
+    test_removed(run);
     test_links(run);
     test_rights(run);
     test_inheritance(run);

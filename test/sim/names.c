@@ -227,7 +227,7 @@ static void put_name(struct names_state *state, uint16_t node, uint16_t dir, uin
     state->nodes[node].parent = dir;
 }
 
-/* Where several errors hold at once, any of them may be told: these are the two sets. */
+/* Where several errors hold at once, the first of these is told. */
 static int rename_refused(const struct names_state *state, const struct names_op *op)
 {
     const struct names_node *dir = &state->nodes[op->dir], *dir2 = &state->nodes[op->dir2];
