@@ -5,8 +5,9 @@
 
 #include "base/log.h"
 
-#define FIRST_PAUSE_NS (3600 * NS_PER_S)
-#define QUEUE_PAUSE_NS (10 * NS_PER_MS)
+#define FIRST_PAUSE_NS  (3600 * NS_PER_S)
+#define RESUME_PAUSE_NS (60 * NS_PER_S) /* to go on with one that a restart has stopped */
+#define QUEUE_PAUSE_NS  (10 * NS_PER_MS)
 
 static int scrub_extent(void *context, struct slice owner_key, struct store_extent extent,
                         const void *data)
@@ -46,13 +47,14 @@ void data_service_set_scrub(struct data_service *service, uint64_t rate_bytes_pe
 void data_scrub_fiber(void *arg)
 {
     struct data_service *service = arg;
-    uint64_t pause_ns = MIN(service->scrub_every_ns, FIRST_PAUSE_NS);
+    uint64_t first_ns = store_scrub_interrupted(service->store) ? RESUME_PAUSE_NS : FIRST_PAUSE_NS;
+    uint64_t pause_ns = MIN(service->scrub_every_ns, first_ns);
     while (service->scrub_rate > 0) {
         fiber_sleep(pause_ns);
         pause_ns = service->scrub_every_ns;
         int result = data_service_scrub(service, service->scrub_rate);
         if (result < 0 && result != -ERR_BUSY)
-            log_warn("data-scrub", "error=%s why=\"%s\" effect=\"starts over in %llu s\"",
+            log_warn("data-scrub", "error=%s why=\"%s\" effect=\"goes on in %llu s\"",
                      error_name(result), error_text(result),
                      (unsigned long long)(pause_ns / NS_PER_S));
     }

@@ -173,6 +173,15 @@ struct disk_backpointer {
 };
 FORMAT_SIZE(struct disk_backpointer, 4);
 
+/* How far an unfinished scrub has come: value of the one row of its table. Then the key's bytes. */
+struct disk_scrub_place {
+    uint64_t done_bytes;
+    uint64_t block;     /* it is at the data from here on; 0: still in the tree */
+    uint32_t key_bytes; /* tree: the nodes that cover keys below this one are done */
+    uint32_t zero;
+};
+FORMAT_SIZE(struct disk_scrub_place, 24);
+
 /* Tree node: header, prefix shared by all keys, uint16 offsets[count] from the node's start
  * (2-aligned), entries: uint16 suffix bytes, uint16 value bytes, suffix, value. Level 0: leaves.
  * Above: the value is a disk_pointer, the key is a lower bound of what is below (ignored for entry

@@ -140,8 +140,8 @@ struct wire_status_rep {
     uint32_t client_count;
     uint64_t data_errors;  /* blocks that failed their checksum since start */
     uint64_t data_repairs; /* of these, rewritten from another copy */
-    uint64_t node_errors;  /* metadata nodes with a bad copy */
-    uint64_t node_repairs; /* of these, rewritten from the good one */
+    uint64_t node_errors;  /* metadata found bad: tree nodes, superblocks, journal */
+    uint64_t node_repairs; /* of these, written anew from the good copy */
     uint64_t data_losses;  /* blocks with no good copy */
     uint64_t wire_refused; /* messages refused as malformed */
     uint64_t scrub_done_bytes;

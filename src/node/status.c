@@ -19,6 +19,7 @@ static void status_numbers(struct node *node, struct wire_status_rep *reply)
     uint64_t scrub_done, scrub_total;
     store_scrub_progress(node->store, &scrub_done, &scrub_total);
     struct map_view *view = map_client_view(node->map);
+    uint64_t repairs = health.node_repairs + health.super_repairs + health.journal_repairs;
     *reply = (struct wire_status_rep){
         .map_version = view ? view->header->version : 0,
         .incarnation = node->identity.incarnation,
@@ -33,8 +34,8 @@ static void status_numbers(struct node *node, struct wire_status_rep *reply)
         .data_errors = data.checksum_errors,
         .data_repairs = data.repairs,
         .data_losses = data.losses,
-        .node_errors = health.node_repairs + health.node_losses,
-        .node_repairs = health.node_repairs,
+        .node_errors = repairs + health.node_losses,
+        .node_repairs = repairs,
         .wire_refused = rpc.refused,
         .scrub_done_bytes = scrub_done,
         .scrub_total_bytes = scrub_total,

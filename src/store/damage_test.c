@@ -4,30 +4,7 @@
  * and look at what the store says. */
 #include "store/store_test_util.h"
 
-enum { ROWS = 4000, VALUE_BYTES = 300 };
-
-static uint64_t put_row(struct world *world, uint32_t index, uint32_t stamp)
-{
-    uint8_t key[9], value[VALUE_BYTES];
-    memset(value, (int)(index * 7 + stamp), sizeof value);
-    struct store_batch batch;
-    store_batch_init(&batch);
-    store_batch_put(&batch, test_row_key(index, key), slice_of(value, sizeof value));
-    uint64_t lsn = store_commit(world->store, &batch);
-    store_batch_fini(&batch);
-    return lsn;
-}
-
-/* 0: the row has that stamp; else what store_get said, or -EINVAL for another value. */
-static int look(struct world *world, uint32_t index, uint32_t stamp)
-{
-    uint8_t key[9], value[VALUE_BYTES], expected[VALUE_BYTES];
-    memset(expected, (int)(index * 7 + stamp), sizeof expected);
-    int bytes = store_get(world->store, test_row_key(index, key), value, sizeof value);
-    if (bytes < 0)
-        return bytes;
-    return bytes == VALUE_BYTES && memcmp(value, expected, VALUE_BYTES) == 0 ? 0 : -EINVAL;
-}
+enum { ROWS = 4000 };
 
 static struct disk_pointer leaf_of(struct world *world, uint32_t index)
 {
@@ -48,7 +25,7 @@ static void build(void *arg)
     world_open(world);
     CHECK(world, world->open_result == 0);
     for (uint32_t i = 0; i < ROWS; i++)
-        put_row(world, i, 1);
+        test_row_put(world, i, 1);
     CHECK(world, checkpoint_now(world->store) == 0);
     CHECK(world, world->store->super.root_level == 1);
 }
@@ -72,14 +49,14 @@ static void one_copy(void *arg)
     struct disk_pointer pointer = leaf_of(world, 100);
     flip_copy(world, &pointer, 0);
     reopen(world);
-    CHECK(world, look(world, 100, 1) == 0);
+    CHECK(world, test_row_look(world, 100, 1) == 0);
     if (disk_info(world->disk)->zone_bytes > 0) /* cannot be written back */
         return;
     CHECK(world, world->store->health.node_repairs == 1);
     /* It has been written back: the next reader finds nothing, even without the other copy. */
     flip_copy(world, &pointer, 1);
     reopen(world);
-    CHECK(world, look(world, 100, 1) == 0);
+    CHECK(world, test_row_look(world, 100, 1) == 0);
     CHECK(world, world->store->health.node_repairs == 0 && world->store->health.node_losses == 0);
 }
 
@@ -96,33 +73,23 @@ static void both_copies(void *arg)
     reopen(world);
     uint32_t bad = 0;
     for (uint32_t i = 0; i < ROWS; i++) {
-        int result = look(world, i, 1);
+        int result = test_row_look(world, i, 1);
         CHECK(world, result == 0 || result == -ERR_CORRUPT_DISK);
         bad += result != 0;
     }
     CHECK(world, bad == lost && lost < ROWS / 10);
     CHECK(world, store_check(world->store) == -ERR_CORRUPT_DISK);
     /* Changes inside and outside the range survive a checkpoint and a reopen. */
-    put_row(world, 1000, 2);
-    put_row(world, 3000, 2);
+    test_row_put(world, 1000, 2);
+    test_row_put(world, 3000, 2);
     CHECK(world, checkpoint_now(world->store) == 0);
     reopen(world);
-    CHECK(world, look(world, 1000, 2) == 0);
-    CHECK(world, look(world, 3000, 2) == 0);
+    CHECK(world, test_row_look(world, 1000, 2) == 0);
+    CHECK(world, test_row_look(world, 3000, 2) == 0);
     uint32_t still = 0;
     for (uint32_t i = 0; i < ROWS; i++)
-        still += look(world, i, 1) == -ERR_CORRUPT_DISK;
+        still += test_row_look(world, i, 1) == -ERR_CORRUPT_DISK;
     CHECK(world, still == lost - 1);
-}
-
-/* Where a superblock of the two newest is. */
-static uint64_t super_place(const struct world *world, uint64_t sequence)
-{
-    uint64_t zone = disk_info(world->disk)->zone_bytes;
-    if (zone == 0)
-        return sequence % DISK_SUPER_SLOTS * DISK_SUPER_BYTES;
-    uint64_t start = sequence % 2 * zone;
-    return start + disk_zone_written(world->disk, start) - DISK_SUPER_BYTES;
 }
 
 static void superblock_lost(void *arg)
@@ -134,9 +101,9 @@ static void superblock_lost(void *arg)
     CHECK(world, sequence > 0);
     struct disk_superblock super;
     CHECK(world, superblock_read(world->disk, &super) == 0);
-    sim_disk_flip_bit(world->sim, "disk", super_place(world, super.sequence) + 100, 1);
+    sim_disk_flip_bit(world->sim, "disk", test_super_place(world->disk, super.sequence) + 100, 1);
     world_open(world);
-    CHECK(world, world->open_result == 0 && look(world, 17, 1) == 0);
+    CHECK(world, world->open_result == 0 && test_row_look(world, 17, 1) == 0);
     CHECK(world, world->store->super.sequence == super.sequence - 1);
     CHECK(world, store_check(world->store) == 0);
 }
@@ -148,7 +115,7 @@ static void journal_written(void *arg)
     struct world *world = arg;
     build(world);
     for (uint32_t i = 0; i < 20; i++)
-        CHECK(world, store_wait_durable(world->store, put_row(world, i, 2)) == 0);
+        CHECK(world, store_wait_durable(world->store, test_row_put(world, i, 2)) == 0);
 }
 
 static void journal_reopened(void *arg)
@@ -157,14 +124,14 @@ static void journal_reopened(void *arg)
     world_open(world);
     CHECK(world, world->open_result == 0 && world->store->health.journal_damaged);
     uint32_t kept = 0;
-    while (kept < 20 && look(world, kept, 2) == 0)
+    while (kept < 20 && test_row_look(world, kept, 2) == 0)
         kept++;
     CHECK(world, kept > 0 && kept < 20);
     for (uint32_t i = kept; i < 20; i++)
-        CHECK(world, look(world, i, 1) == 0);
+        CHECK(world, test_row_look(world, i, 1) == 0);
     CHECK(world, store_check(world->store) == 0);
     for (uint32_t i = 100; i < 120; i++)
-        CHECK(world, store_wait_durable(world->store, put_row(world, i, 3)) == 0);
+        CHECK(world, store_wait_durable(world->store, test_row_put(world, i, 3)) == 0);
 }
 
 static void journal_clean_again(void *arg)
@@ -173,7 +140,7 @@ static void journal_clean_again(void *arg)
     world_open(world);
     CHECK(world, world->open_result == 0 && !world->store->health.journal_damaged);
     for (uint32_t i = 100; i < 120; i++)
-        CHECK(world, look(world, i, 3) == 0);
+        CHECK(world, test_row_look(world, i, 3) == 0);
     CHECK(world, store_check(world->store) == 0);
 }
 
@@ -201,10 +168,10 @@ static void fenced(void *arg)
     struct sim_disk_config config = *sim_disk_config(world->sim, "disk");
     config.write_error_ppm = 1000000;
     sim_disk_configure(world->sim, "disk", &config);
-    CHECK(world, store_wait_written(world->store, put_row(world, 1, 2)) == -ERR_FENCED);
-    CHECK(world, store_wait_durable(world->store, put_row(world, 2, 2)) == -ERR_FENCED);
+    CHECK(world, store_wait_written(world->store, test_row_put(world, 1, 2)) == -ERR_FENCED);
+    CHECK(world, store_wait_durable(world->store, test_row_put(world, 2, 2)) == -ERR_FENCED);
     CHECK(world, store_reserve(world->store, 4096, false) == -ERR_FENCED);
-    CHECK(world, look(world, 3, 1) == 0); /* still readable */
+    CHECK(world, test_row_look(world, 3, 1) == 0); /* still readable */
     struct store_health health;
     store_health(world->store, &health);
     CHECK(world, health.fenced);

@@ -207,6 +207,12 @@ void journal_enter(struct store *store, uint32_t segment, uint64_t sequence)
     chain_push(journal);
 }
 
+void journal_leave_segment(struct store *store)
+{
+    if (store->journal.next_segment != SEGMENT_NONE)
+        store->journal.block = store->segment_blocks;
+}
+
 static bool next_segment(struct store *store)
 {
     struct journal *journal = &store->journal;

@@ -69,6 +69,8 @@ uint64_t journal_append(struct store *store, const struct disk_record *record, s
                         const struct disk_record_extent *extents, uint64_t data_seq);
 /* End the entry being filled, so that the next record begins a new one. */
 void journal_cut(struct store *store);
+/* Let the next entry begin the next segment. */
+void journal_leave_segment(struct store *store);
 /* Free chain segments before sequence. */
 void journal_trim(struct store *store, uint64_t sequence);
 /* All waiters get error. */

@@ -28,8 +28,10 @@ int scan_init(struct scan *scan, struct store *store)
     scan->at.prev_crc = super->journal_prev_crc;
     struct disk_journal_segment head;
     int result = scan_head(scan, scan->at.segment, &head);
-    if (result == -EIO)
+    if (result == -EIO) {
+        scan_fini(scan);
         return result;
+    }
     scan->at.head_ok = result == 0 && head.sequence == scan->at.sequence;
     scan->at.next_segment = scan->at.head_ok ? head.next_segment : SEGMENT_NONE;
     return 0;

@@ -25,7 +25,7 @@ struct scan {
     uint32_t window_blocks;
 };
 
-/* Start where the superblock says. -EIO. */
+/* Start where the superblock says. -EIO: nothing to fini. */
 may_yield must_check int scan_init(struct scan *scan, struct store *store);
 void scan_fini(struct scan *scan);
 /* The next entry (valid until the next call), or NULL: the end is at scan->at. */

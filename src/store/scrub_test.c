@@ -1,11 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /* Goal: a scrub reads everything that lives, by address, no faster than told; it repairs either
- * copy of a tree node, hands over each damaged extent as damaged, and lets the store be closed.
- * Method: a store of some hundred extents and leaves, bits flipped in known places. */
+ * copy of a tree node, hands over each damaged extent as damaged, lets the store be closed, and
+ * goes on near where it was after a restart. Method: a store of some hundred extents and leaves,
+ * bits flipped in known places, power cut. */
 #include "base/hash.h"
 #include "store/store_test_util.h"
 
-enum { EXTENTS = 300, BLOCKS_MAX = 50, ROWS = 4000, DAMAGED = 7, RATE = 16 << 20 };
+enum {
+    EXTENTS = 300,
+    BLOCKS_MAX = 50,
+    ROWS = 4000,
+    DAMAGED = 7,
+    RATE = 16 << 20,
+    SLOW_RATE = 1 << 20,
+    TREE_ROWS = 6000
+};
 
 struct scrub_world {
     struct world world;
@@ -14,6 +23,8 @@ struct scrub_world {
     uint32_t bad;
     uint64_t last_block;
     uint64_t progress_seen;
+    uint32_t stop_after; /* extents; 0: never */
+    uint64_t whole_ns;
     bool done;
 };
 
@@ -152,7 +163,7 @@ static void find_all(void *arg)
 static void scrub_fiber(void *arg)
 {
     struct scrub_world *s = arg;
-    CHECK(&s->world, store_scrub(s->world.store, 1024, look, s) == 0);
+    CHECK(&s->world, store_scrub(s->world.store, SLOW_RATE, look, s) == 0);
     s->done = true;
 }
 
@@ -168,6 +179,93 @@ static void close_meanwhile(void *arg)
     CHECK(&s->world, s->done && env_now_ns() - start < NS_PER_S);
 }
 
+/* ---- SC4 ---- */
+
+static int count_until(void *context, struct slice owner_key, struct store_extent extent,
+                       const void *data)
+{
+    struct scrub_world *s = context;
+    if (s->seen++ == 0)
+        s->last_block = extent.block; /* where it began */
+    return s->stop_after && s->seen == s->stop_after ? -EIO : 0;
+}
+
+static uint32_t scrub_some(struct scrub_world *s, uint32_t stop_after)
+{
+    s->seen = 0;
+    s->stop_after = stop_after;
+    CHECK(&s->world, store_scrub(s->world.store, RATE, count_until, s) == (stop_after ? -EIO : 0));
+    return s->seen;
+}
+
+static void first_part(void *arg)
+{
+    struct scrub_world *s = arg;
+    build(s);
+    CHECK(&s->world, !store_scrub_interrupted(s->world.store));
+    CHECK(&s->world, scrub_some(s, EXTENTS * 3 / 4) == EXTENTS * 3 / 4);
+    fiber_sleep(NS_PER_S); /* the place is on the device */
+}
+
+static void second_part(void *arg)
+{
+    struct scrub_world *s = arg;
+    struct world *world = &s->world;
+    uint64_t first_block = s->last_block, done, total;
+    world_open(world);
+    CHECK(world, store_scrub_interrupted(world->store));
+    uint32_t seen = scrub_some(s, 0);
+    /* All that was left, and some that had been read since the place was kept: here 1 MiB. */
+    CHECK(world, seen >= EXTENTS / 4 && seen < EXTENTS / 2 && s->last_block > first_block);
+    CHECK(world, !store_scrub_interrupted(world->store));
+    CHECK(world, scrub_some(s, 0) == EXTENTS && s->last_block == first_block);
+    store_scrub_progress(world->store, &done, &total);
+    CHECK(world, done == 0 && total == 0);
+    CHECK(world, store_check(world->store) == 0);
+    world_close(world);
+}
+
+/* A tree of three levels, and nothing else; how long a scrub of it takes. */
+static void tree_first(void *arg)
+{
+    struct scrub_world *s = arg;
+    struct world *world = &s->world;
+    uint8_t key[STORE_KEY_MAX], value[3000] = {0};
+    struct store_batch batch;
+    world_format(world);
+    world_open(world);
+    store_batch_init(&batch);
+    for (uint32_t i = 0; i < TREE_ROWS; i++) {
+        memset(key, (int)(i / 13), sizeof key); /* long keys lead to leaves: few in a node */
+        (void)row_key(0x30, i / 13, key);
+        key[sizeof key - 1] = (uint8_t)(i % 13);
+        CHECK(world, store_reserve(world->store, 0, true) == 0);
+        store_batch_reset(&batch);
+        store_batch_put(&batch, slice_of(key, sizeof key), slice_of(value, sizeof value));
+        store_commit(world->store, &batch);
+    }
+    store_batch_fini(&batch);
+    CHECK(world, checkpoint_now(world->store) == 0 && world->store->super.root_level >= 2);
+    uint64_t start = env_now_ns();
+    CHECK(world, scrub_some(s, 0) == 0);
+    s->whole_ns = env_now_ns() - start;
+    fiber_spawn("scrub", scrub_fiber, s);
+    fiber_sleep(s->whole_ns * RATE / SLOW_RATE * 6 / 10);
+    CHECK(world, !s->done);
+}
+
+static void tree_second(void *arg)
+{
+    struct scrub_world *s = arg;
+    struct world *world = &s->world;
+    world_open(world);
+    uint64_t start = env_now_ns();
+    CHECK(world, scrub_some(s, 0) == 0);
+    uint64_t took_ns = env_now_ns() - start;
+    CHECK(world, took_ns > s->whole_ns / 5 && took_ns < s->whole_ns * 7 / 10);
+    world_close(world);
+}
+
 static void run(fiber_fn body, uint64_t seed)
 {
     struct scrub_world *s = calloc(1, sizeof *s);
@@ -175,6 +273,27 @@ static void run(fiber_fn body, uint64_t seed)
     world_run(&s->world, body, s);
     world_fini(&s->world);
     free(s);
+}
+
+static void run_cut(fiber_fn before, fiber_fn after, uint64_t seed)
+{
+    struct scrub_world *s = calloc(1, sizeof *s);
+    world_init(&s->world, seed, 96);
+    world_run(&s->world, before, s);
+    world_crash(&s->world, true);
+    world_run(&s->world, after, s);
+    world_fini(&s->world);
+    free(s);
+}
+
+static void test_goes_on(void **state)
+{
+    run_cut(first_part, second_part, 73);
+}
+
+static void test_goes_on_in_tree(void **state)
+{
+    run_cut(tree_first, tree_second, 74);
 }
 
 static void test_find_all(void **state)
@@ -189,7 +308,8 @@ static void test_close_meanwhile(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_find_all),
-                                       cmocka_unit_test(test_close_meanwhile)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_find_all), cmocka_unit_test(test_close_meanwhile),
+        cmocka_unit_test(test_goes_on), cmocka_unit_test(test_goes_on_in_tree)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -231,7 +231,9 @@ struct store_health {
     bool fenced;
     uint64_t node_repairs;  /* tree nodes whose bad copy was rewritten from the good one */
     uint64_t node_losses;   /* tree nodes with no good copy */
-    uint64_t journal_bytes; /* written since open */
+    uint64_t super_repairs; /* times that a copy of the superblock was bad, and new ones written */
+    uint64_t journal_repairs; /* times that the journal was bad, and a checkpoint made up for it */
+    uint64_t journal_bytes;   /* written since open */
     uint64_t data_bytes;
     uint64_t node_bytes;
     uint64_t cleaned_bytes; /* moved by the cleaner */
@@ -241,15 +243,19 @@ struct store_health {
 };
 void store_health(const struct store *store, struct store_health *ret_health);
 
-/* Read all that lives on the device, paced by rate_bytes_per_s (0: no limit). Tree nodes with a bad
- * copy are repaired (store_health tells how many); extents go to fn in physical order: owner key,
- * extent, its bytes (zeroes if unreadable). fn compares them with its checksums, having made sure
- * that the owner still refers to the extent; it returns 0 to go on or an error to stop.
+/* Read all that lives on the device, paced by rate_bytes_per_s (0: no limit). Superblocks, journal,
+ * and tree nodes with a bad copy are repaired (store_health tells how often); extents go to fn in
+ * physical order: owner key, extent, its bytes (zeroes if unreadable). fn compares them with its
+ * checksums, having made sure that the owner still refers to the extent; it returns 0 to go on or
+ * an error to stop. A scrub that was stopped by an error, store_close or a crash is gone on with by
+ * the next one, some way before where it was; of a read-only store all is read.
  * 0, also if the store is being closed; -ERR_BUSY: one is running; errors of store_get and fn. */
 typedef may_yield int (*store_scrub_fn)(void *context, struct slice owner_key,
                                         struct store_extent extent, const void *data);
 may_yield must_check int store_scrub(struct store *store, uint64_t rate_bytes_per_s,
                                      store_scrub_fn fn, void *context);
+/* Would the next scrub go on with one that was stopped? */
+may_yield bool store_scrub_interrupted(struct store *store);
 /* Bytes that the one that runs has read, of how many. Total 0: none runs. */
 void store_scrub_progress(const struct store *store, uint64_t *ret_done, uint64_t *ret_total);
 /* Verify structure: tree order, checksums of all nodes, live counts against backpointers,

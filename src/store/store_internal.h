@@ -16,6 +16,7 @@
 enum {
     BACKPOINTER_TABLE = STORE_TABLE_RESERVED, /* key: u32 0, table, be64 block */
     BACKPOINTER_KEY_BYTES = 13,
+    SCRUB_TABLE = STORE_TABLE_RESERVED + 1, /* key: u32 0, table; value: disk_scrub_place */
     NODE_BLOCKS = DISK_TREE_NODE_BYTES / STORE_BLOCK_BYTES,
     SEGMENT_NONE = 0, /* segment 0 is never allocated */
 };

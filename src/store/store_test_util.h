@@ -27,6 +27,7 @@
 enum {
     TEST_SEGMENT_BYTES = 1 << 20,
     TEST_ZONES_ACTIVE = 7, /* ZN4 */
+    TEST_VALUE_BYTES = 300,
 };
 
 struct world {
@@ -65,6 +66,41 @@ static inline struct slice test_row_key(uint32_t row, uint8_t key[9])
     key[4] = 0x10;
     be32_store(key + 5, row);
     return slice_of(key, 9);
+}
+
+/* Give the row a value that tells its stamp. Returns the LSN. */
+static inline uint64_t test_row_put(struct world *world, uint32_t index, uint32_t stamp)
+{
+    uint8_t key[9], value[TEST_VALUE_BYTES];
+    memset(value, (int)(index * 7 + stamp), sizeof value);
+    struct store_batch batch;
+    store_batch_init(&batch);
+    store_batch_put(&batch, test_row_key(index, key), slice_of(value, sizeof value));
+    uint64_t lsn = store_commit(world->store, &batch);
+    store_batch_fini(&batch);
+    return lsn;
+}
+
+/* 0: the row has that stamp; else what store_get said, or -EINVAL for another value. */
+static inline int test_row_look(struct world *world, uint32_t index, uint32_t stamp)
+{
+    uint8_t key[9], value[TEST_VALUE_BYTES], expected[TEST_VALUE_BYTES];
+    memset(expected, (int)(index * 7 + stamp), sizeof expected);
+    int bytes = store_get(world->store, test_row_key(index, key), value, sizeof value);
+    if (bytes < 0)
+        return bytes;
+    return bytes == TEST_VALUE_BYTES && memcmp(value, expected, TEST_VALUE_BYTES) == 0 ? 0
+                                                                                       : -EINVAL;
+}
+
+/* Where a superblock of the two newest is. */
+static inline uint64_t test_super_place(const struct disk *disk, uint64_t sequence)
+{
+    uint64_t zone = disk_info(disk)->zone_bytes;
+    if (zone == 0)
+        return sequence % DISK_SUPER_SLOTS * DISK_SUPER_BYTES;
+    uint64_t start = sequence % 2 * zone;
+    return start + disk_zone_written(disk, start) - DISK_SUPER_BYTES;
 }
 
 /* How many seeds a random test goes through: a few, as many as asked for, or the one asked for,

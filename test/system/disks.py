@@ -51,6 +51,14 @@ def find_all(path, needle):
     return sorted(found)
 
 
+def newest_superblock(path):
+    """Offset of the newest superblock of the first store on a device without zones."""
+    with open(path, "rb") as file:
+        slots = [file.read(BLOCK) for _ in range(8)]
+    sequences = [struct.unpack_from("<24xQ", slot)[0] for slot in slots]
+    return sequences.index(max(sequences)) * BLOCK
+
+
 def flip(path, offset):
     with open(path, "r+b", buffering=0) as file:
         byte = os.pread(file.fileno(), 1, offset)[0]

@@ -2,13 +2,14 @@
 """A scrub finds what nobody reads: bits are flipped on one node's disk while it is down; started
 again with frequent scrubs, it reports the running scrub as a job, finds the damage, has it
 repaired from the other copies, and the disk is whole again. Nothing of it is read by a client.
+Then a copy of the superblock is damaged while the node runs.
 """
 import os
 import subprocess
 
 import cluster
 from cluster import CLAUDEFSD, Cluster, check, note, wait_for
-from disks import BLOCK, find_all, flip, leaves_with
+from disks import BLOCK, find_all, flip, leaves_with, newest_superblock
 
 BLOCKS = 4096
 FLIPS = 12
@@ -90,6 +91,9 @@ def test():
         note(f"{data} blocks and {metadata} tree nodes damaged; {device['scrub_found']} extents "
              f"found, {counted['data_repairs']} blocks and {counted['metadata_repairs']} nodes "
              "repaired")
+        flip(demo.disk(node), newest_superblock(demo.disk(node)) + 100)
+        wait_for(lambda: demo.status()["damage"]["metadata_repairs"] > counted["metadata_repairs"],
+                 30, "a bad superblock to be found and replaced")
         with open(path, "rb") as file:
             check(all(file.read(BLOCK) == content(i) for i in range(BLOCKS)),
                   "the file reads right")
