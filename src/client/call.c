@@ -224,8 +224,8 @@ int client_call(struct client *client, struct client_call *call)
             sent = true;
             if (is_final(call, &status)) {
                 call->answered_by_group = place.group;
+                call->answered_by_epoch = place.epoch;
                 call->answered_by_node = place.node;
-                call->answered_by_incarnation = place.incarnation;
                 return status;
             }
         }

@@ -34,7 +34,8 @@
  *
  * Failures. Primary dies: refused connection -> suspect reported -> new map -> attempts still in
  * the air are abandoned and repeated (call.c). Reply lost: repeated with META_RETRY. Open files
- * are registered again with the new primary, or with the same one after a lost connection.
+ * are registered again with the new primary, or with the same one after a lost connection or in a
+ * new epoch.
  * The client dies: servers drop its session; nothing of it is on disk here.
  *
  * Limits. 256 mutations at once (more wait); CLIENT_IO_MAX per read or write.

@@ -132,6 +132,27 @@ static void failover(void **state)
     fake_free();
 }
 
+/* The primary ceases to serve, and is named again before the client sees that nobody leads. */
+static void named_again_body(void)
+{
+    struct client *client = fake_client(&options);
+    struct client_file *file = create(client, "f");
+    CHECK(fake.opens == 1);
+    memset(fake.open_ids, 0, sizeof fake.open_ids);
+    fake.opens = 0;
+    fake_set_primary(FAKE_META_GROUP, 1);
+    fiber_sleep(100 * NS_PER_MS);
+    CHECK(fake.opens == 1);
+    CHECK(client_release(file) == 0);
+}
+
+static void named_again(void **state)
+{
+    fake_start(14);
+    fake_run(named_again_body);
+    fake_free();
+}
+
 static void silent_fiber(void *arg)
 {
     fiber_sleep(3 * NS_PER_S);
@@ -389,6 +410,7 @@ int main(void)
         cmocka_unit_test(deadline),
         cmocka_unit_test(damaged_reply),
         cmocka_unit_test(failover),
+        cmocka_unit_test(named_again),
         cmocka_unit_test(silence),
         cmocka_unit_test(end_waits_for_closed_files),
         cmocka_unit_test(directory_sync_tells_of_loss),

@@ -68,9 +68,11 @@ struct client {
     struct waitq lazy_wait;
     struct list files; /* all struct client_file */
     struct client_closed closed;
-    uint64_t open_ids;         /* chosen for registrations: a repeated OPEN is the same one */
-    struct waitq lost_wait;    /* the reassert fiber */
-    struct buf *zeroes;        /* DATA_IO_MAX of them */
+    uint64_t open_ids;      /* chosen for registrations: a repeated OPEN is the same one */
+    struct waitq lost_wait; /* the reassert fiber */
+    uint32_t teller_count;  /* fibers that register open files again */
+    uint8_t group_tellers[MAP_GROUPS_MAX + 1]; /* of them, by group */
+    struct buf *zeroes;                        /* DATA_IO_MAX of them */
     uint64_t careful_until_ns; /* a write has failed: sizes follow the data until then */
     uint64_t changes;          /* acknowledged, ever */
     struct client_changed changed[MAP_GROUPS_MAX + 1]; /* by group */
@@ -103,8 +105,8 @@ struct client_call {
     uint64_t deadline_ns;  /* 0: by io_timeout */
     /* out */
     uint32_t answered_by_group;
+    uint32_t answered_by_epoch; /* of the group */
     uint32_t answered_by_node;
-    uint64_t answered_by_incarnation;
     struct rpc_call rpc; /* the answer, until client_call_fini */
 };
 /* >= 0 or the callee's final error; -EIO after the deadline. Whatever it returns, fini. */
@@ -223,16 +225,17 @@ struct client_file {
     struct client *client;
     struct client_inode *inode;
     uint64_t open_id;
-    uint32_t group; /* where the open is registered, */
-    uint32_t primary;
-    uint64_t incarnation; /* and with whom */
+    uint32_t group;   /* where the open is registered, */
+    uint32_t epoch;   /* when, */
+    uint32_t primary; /* and with whom */
     bool reasserting;
     bool lost; /* the connection broke: register again */
 };
 /* answer: of the request that opened it. */
 struct client_file *client_file_new(struct client_inode *inode, const struct meta_call *answer);
-/* Register open files again with primaries that have changed or were disconnected. */
-may_yield void client_reassert(struct client *client);
+/* Have open files registered again where the group's epoch has changed or the connection broke;
+ * what there are no fibers for now is for the next call, when lost_wait is woken. */
+void client_reassert(struct client *client);
 
 /* ---- closed files (release.c) ---------------------------------------------------------------- */
 

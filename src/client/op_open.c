@@ -1,22 +1,35 @@
 /* SPDX-License-Identifier: MIT */
 /* Open files: registered at the inode's primary, so that an unlinked file lives on while open.
  *
- * The registration belongs to our session. A primary that takes over, or one that lost the
- * connection to us, may not have it: reassert_one opens the file again there. If the inode is
- * gone by then (it was unlinked, and nobody else knew it was open), later calls say so. */
+ * The registration belongs to our session and is in the memory of one reign of a primary. A new
+ * primary does not have it; nor does one that lost the connection to us; nor, perhaps, one that is
+ * named again in a newer epoch, for it may have ceased to serve in between (group/configure.c). So
+ * in every epoch reassert_one opens the file again. If the inode is gone by then (it was unlinked,
+ * and nobody else knew it was open), later calls say so.
+ *
+ * A new primary waits META_REOPEN_GRACE_NS before it deletes files without a name, so each group is
+ * told by fibers of its own (*tellers*), up to GROUP_TELLERS_MAX: one that does not answer holds up
+ * nobody else. Only if TELLERS_MAX / GROUP_TELLERS_MAX groups are silent at once, others wait. */
 #include "client/client_internal.h"
 
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
 
+enum { TELLERS_MAX = 256, GROUP_TELLERS_MAX = 4 };
+
+struct teller {
+    struct client *client;
+    uint32_t group;
+};
+
 /* Note with whom the open is registered, and as what. */
 static void file_place(struct client_file *file, const struct meta_call *answer)
 {
     file->open_id = answer->rep.open_id;
     file->group = answer->call.answered_by_group;
+    file->epoch = answer->call.answered_by_epoch;
     file->primary = answer->call.answered_by_node;
-    file->incarnation = answer->call.answered_by_incarnation;
     file->lost = false; /* what broke meanwhile was the way to an earlier one */
 }
 
@@ -95,29 +108,27 @@ int client_release(struct client_file *file)
     return result;
 }
 
-static void file_place_by_map(struct client_file *file)
+static const struct map_group *file_group(const struct client_file *file)
 {
     const struct map_view *view = map_client_view(file->client->map);
-    const struct map_group *group = view ? map_view_of_ino(view, file->inode->ino) : NULL;
-    const struct map_node *node = group ? map_view_node(view, group->primary) : NULL;
-    if (!node)
-        return; /* nobody there: the next map will say */
-    file->group = group->id;
-    file->primary = node->id;
-    file->incarnation = node->incarnation;
+    assert(view); /* the file was opened by one */
+    return map_view_of_ino(view, file->inode->ino);
 }
 
-static bool needs_reassert(const struct client_file *file)
+static void file_place_by_map(struct client_file *file)
+{
+    const struct map_group *group = file_group(file);
+    file->group = group->id;
+    file->epoch = group->epoch;
+    file->primary = group->primary;
+}
+
+static bool needs_reassert(const struct client_file *file, const struct map_group *group)
 {
     if (file->reasserting)
         return false;
-    if (file->lost)
-        return true;
-    const struct map_view *view = map_client_view(file->client->map);
-    const struct map_group *group = view ? map_view_of_ino(view, file->inode->ino) : NULL;
-    const struct map_node *node = group ? map_view_node(view, group->primary) : NULL;
-    return node && (group->id != file->group || node->id != file->primary ||
-                    node->incarnation != file->incarnation);
+    return file->lost ||
+           (group->primary && (group->id != file->group || group->epoch != file->epoch));
 }
 
 static void reassert_one(struct client_file *file)
@@ -141,19 +152,38 @@ static void reassert_one(struct client_file *file)
     file->reasserting = false;
 }
 
+/* One walk over the files of one group. The list may change with every call, but who is being
+ * reasserted stays in it. */
+static void teller_fiber(void *arg)
+{
+    struct teller *teller = arg;
+    struct client *client = teller->client;
+    struct client_file *file;
+    list_for_each (file, &client->files, link) {
+        const struct map_group *group = file_group(file);
+        if (group->id == teller->group && needs_reassert(file, group))
+            reassert_one(file);
+    }
+    assert(client->teller_count > 0 && client->group_tellers[teller->group] > 0);
+    client->teller_count--;
+    client->group_tellers[teller->group]--;
+    mem_free(teller);
+    waitq_wake_all(&client->lost_wait); /* there may be more by now, and one more place */
+}
+
 void client_reassert(struct client *client)
 {
-    /* The list may change with every call, but who is being reasserted stays in it. What is added
-     * behind has been told to the newest primary; what a newer map or a lost connection makes of
-     * those in front is for the next round. Each settles files or a newer change, so it ends. */
-    for (bool again = true; again;) {
-        struct client_file *file;
-        again = false;
-        list_for_each (file, &client->files, link) {
-            if (!needs_reassert(file))
-                continue;
-            reassert_one(file);
-            again = true;
-        }
+    struct client_file *file;
+    list_for_each (file, &client->files, link) {
+        const struct map_group *group = file_group(file);
+        if (client->teller_count == TELLERS_MAX)
+            return; /* the next one that ends wakes us */
+        if (client->group_tellers[group->id] == GROUP_TELLERS_MAX || !needs_reassert(file, group))
+            continue;
+        struct teller *teller = mem_alloc(sizeof *teller);
+        *teller = (struct teller){client, group->id};
+        client->teller_count++;
+        client->group_tellers[group->id]++;
+        fiber_spawn("client-teller", teller_fiber, teller);
     }
 }
