@@ -180,7 +180,7 @@ static void host_start(struct host *host)
     reactor_spawn(sim_node_reactor(host->sim_node), "start", start_fiber, host);
 }
 
-static void world_start(uint64_t seed)
+static void world_begin(uint64_t seed)
 {
     world = (struct world){.sim = sim_new(seed)};
     world.group = (struct map_group){
@@ -196,6 +196,11 @@ static void world_start(uint64_t seed)
         host->sim_node = sim_node_new(world.sim, text);
         host_start(host);
     }
+}
+
+static void world_start(uint64_t seed)
+{
+    world_begin(seed);
     sim_run_for(world.sim, 200 * NS_PER_MS);
 }
 
@@ -442,6 +447,37 @@ static void all_die_and_nothing_flushed_is_lost(void **state)
     sim_free(world.sim);
 }
 
+static bool serves(void *context)
+{
+    struct group *group;
+    const struct host *host = context;
+    return host->groups && group_find_serving(host->groups, GROUP, 0, false, &group) == 0;
+}
+
+static bool reports_valid(const struct host *host)
+{
+    struct map_replica_report report;
+    return group_host_reports(host->groups, &report, 1) == 1 && report.valid;
+}
+
+static void all_lose_power_when_a_new_group_serves(void **state)
+{
+    (void)state;
+    world_begin(7);
+    assert_true(sim_run_until(world.sim, serves, &world.hosts[0], 60 * NS_PER_S));
+    for (uint32_t id = 1; id <= 2; id++) {
+        world.hosts[id - 1].groups = NULL;
+        sim_node_power_off(world.hosts[id - 1].sim_node);
+        member(id)->state = MAP_MEMBER_LOST;
+        restart(id);
+    }
+    world.group.primary = 0;
+    world.group.epoch++;
+    sim_run_for(world.sim, 200 * NS_PER_MS);
+    assert_true(reports_valid(&world.hosts[0]) && reports_valid(&world.hosts[1]));
+    sim_free(world.sim);
+}
+
 static void set_flush_time(uint32_t id, uint64_t flush_ns)
 {
     const char *disk = world.hosts[id - 1].disk;
@@ -639,6 +675,7 @@ int main(void)
         cmocka_unit_test(new_member_joins_by_scan),
         cmocka_unit_test(a_full_member_is_known_to_all_groups),
         cmocka_unit_test(all_die_and_nothing_flushed_is_lost),
+        cmocka_unit_test(all_lose_power_when_a_new_group_serves),
         cmocka_unit_test(hung_disk_of_a_member),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,8 +4,9 @@
  *   1. RECONCILE with every in-sync member: it drops what lies behind our log's end and tells what
  *      it holds; sending goes on behind the longest common prefix.
  *   2. A no-op of our epoch is appended; when it commits, everything before it has.
- *   3. The overlay is empty then (all is applied), and the content rebuilds what it keeps in
- *      memory.
+ *   3. The overlay is empty then (all is applied). A new group is flushed: an empty copy that is on
+ *      no device is none for the map (M3), so after a loss of all memory the group would be lost.
+ *   4. The content rebuilds what it keeps in memory.
  *
  * The fiber ends when the epoch changes: a later one has its own. */
 #include "base/assert.h"
@@ -188,6 +189,8 @@ void recover_fiber(void *arg)
         fiber_sleep(GROUP_RETRY_NS); /* no lease at the moment */
     while (still(group, epoch) && group->applied_seq < seq)
         (void)waitq_wait(&group->applied_waitq, 0); /* ends with the record or the epoch */
+    while (seq == 1 && still(group, epoch) && group_flush(group) < 0)
+        fiber_sleep(GROUP_RETRY_NS);
     if (!still(group, epoch))
         return;
     assert(group->overlay.count == 0 && group->applied_seq == group_last(group));
