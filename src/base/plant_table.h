@@ -53,6 +53,8 @@ X(DATA_LOCK_IGNORED, "data-fake", 1, "overlapping writes do not exclude each oth
 X(DATA_OVERWRITE_KEEPS, "data-fake", 1, "what is overwritten keeps its space")
 X(DATA_EDGE_KEPT, "data-cluster", 2, "truncate leaves the rest of the last block")
 X(DATA_MOVE_BLIND, "data-fake", 1, "the cleaner moves what has been overwritten meanwhile")
+X(DATA_REPEATS, "data-replay", 1, "a repeated write is executed again")
+X(DATA_REQUEST_UNSHARED, "data-replay", 1, "members do not learn whose request a record was")
 /* client */
 X(CLIENT_RETRY_UNMARKED, "meta-txn", 2, "a repeated request does not say that it is one")
 X(CLIENT_FSYNC_PARTIAL, "client", 1, "fsync does not ask the data groups")

@@ -216,7 +216,7 @@ int client_call(struct client *client, struct client_call *call)
             if (sent) {
                 client->stats.repeats++;
                 if (call->retry_flags && !PLANT(CLIENT_RETRY_UNMARKED))
-                    *call->retry_flags |= META_RETRY;
+                    *call->retry_flags |= call->retry_flag;
             }
             uint64_t try_ns = env_now_ns() + CLIENT_TRY_TIMEOUT_NS;
             status =

@@ -16,7 +16,8 @@
  *
  * Invariants.
  * I1. A mutating request keeps its (slot, slot_seq) through all repetitions, whoever answers; the
- *     slot is used by nobody else meanwhile; the sequence grows by one per request.
+ *     slot is used by nobody else meanwhile; the sequence grows by one per request. Writes and
+ *     punches of objects have slots of their own; one whose request was given up is not used again.
  * I2. A verb ends by io_timeout (unless hard) with an answer, or -EIO; transport errors and
  *     retry classes never reach the caller.
  * I3. Attributes never go back: an answer with an older change number is dropped.
@@ -33,12 +34,13 @@
  *     (data/cut.c, meta/op_truncate.c); then the whole write begins anew.
  *
  * Failures. Primary dies: refused connection -> suspect reported -> new map -> attempts still in
- * the air are abandoned and repeated (call.c). Reply lost: repeated with META_RETRY. Open files
+ * the air are abandoned and repeated (call.c). Reply lost: repeated with a flag. Open files
  * are registered again with the new primary, or with the same one after a lost connection or in a
  * new epoch.
  * The client dies: servers drop its session; nothing of it is on disk here.
  *
- * Limits. 256 mutations at once (more wait); CLIENT_IO_MAX per read or write.
+ * Limits. 256 changes of metadata and 256 of objects at once (more wait); CLIENT_IO_MAX per read or
+ * write.
  *
  * Not here. Caches coherent by leases, path permission checks (server or kernel), page cache. */
 #include "client/client_internal.h"
@@ -110,12 +112,8 @@ struct client *client_new(struct rpc *rpc, struct map_client *map,
         client->options.io_timeout_ns = CLIENT_IO_TIMEOUT_NS;
     client->session = rpc_identity(rpc)->session;
     assert(client->session != 0);
-    list_init(&client->free_slots);
-    for (uint32_t i = 0; i < META_SLOTS_PER_SESSION; i++) {
-        client->slots[i].index = i;
-        list_push_back(&client->free_slots, &client->slots[i].link);
-    }
-    waitq_init(&client->slot_wait);
+    slots_init(&client->meta_slots);
+    slots_init(&client->data_slots);
     list_init(&client->flights);
     list_init(&client->free_flights);
     htable_init(&client->inodes);

@@ -8,7 +8,8 @@
 
 enum {
     CLIENT_FREE_FLIGHTS_MAX = 64,
-    CLIENT_CHECKSUM_TRIES = 2, /* reads of a block that fails its checksum */
+    CLIENT_SLOTS = META_SLOTS_PER_SESSION, /* of a kind */
+    CLIENT_CHECKSUM_TRIES = 2,             /* reads of a block that fails its checksum */
     CLIENT_SYMLINKS_MAX = 40,
     CLIENT_LOOKUP_TRIES = 4, /* of a name that is being replaced */
     CLIENT_CLOSED_MAX = 512,
@@ -24,11 +25,17 @@ enum {
 #define CLIENT_CAREFUL_NS        (10 * NS_PER_S)
 #define CLIENT_END_NS            (2 * NS_PER_S) /* client_flush_all */
 
-/* Slot for exactly-once mutations. */
+/* Slots for requests that must not happen twice. */
 struct client_slot {
-    struct list link; /* in client->free_slots */
+    struct list link; /* in client_slots.free */
     uint64_t seq;     /* of the last request */
-    uint32_t index;
+    uint64_t index;
+};
+struct client_slots {
+    struct client_slot all[CLIENT_SLOTS];
+    struct list free;
+    struct waitq wait;
+    uint64_t next_index; /* of those that take the place of retired ones */
 };
 
 /* Registrations of closed files that their primaries do not know of yet (release.c). */
@@ -57,9 +64,8 @@ struct client {
     struct map_client *map;
     struct client_options options;
     uint64_t session;
-    struct client_slot slots[META_SLOTS_PER_SESSION];
-    struct list free_slots;
-    struct waitq slot_wait;
+    struct client_slots meta_slots;
+    struct client_slots data_slots;
     struct list flights;
     struct list free_flights;
     uint32_t free_flight_count;
@@ -101,8 +107,9 @@ struct client_call {
     const void *body;
     struct slice tail;
     struct buf_slice payload;
-    uint32_t *retry_flags; /* META_RETRY is set here before a repetition; may be NULL */
-    uint64_t deadline_ns;  /* 0: by io_timeout */
+    uint32_t *retry_flags; /* retry_flag is set here before a repetition; may be NULL */
+    uint32_t retry_flag;
+    uint64_t deadline_ns; /* 0: by io_timeout */
     /* out */
     uint32_t answered_by_group;
     uint32_t answered_by_epoch; /* of the group */
@@ -114,6 +121,16 @@ may_yield must_check int client_call(struct client *client, struct client_call *
 void client_call_fini(struct client_call *call);
 /* A new map is here: attempts that wait for somebody who is no longer in charge are given up. */
 void client_flights_wake(struct client *client);
+
+/* ---- slots (slot.c) ---------------------------------------------------------------------------
+ */
+
+void slots_init(struct client_slots *slots);
+/* A slot of one's own, with the number of the next request in it. */
+may_yield struct client_slot *slot_take(struct client_slots *slots);
+void slot_give(struct client_slots *slots, struct client_slot *slot);
+/* Give it back as another: the last request in it got no answer, and may still happen. */
+void slot_retire(struct client_slots *slots, struct client_slot *slot);
 
 /* ---- metadata requests (meta_call.c) --------------------------------------------------------- */
 
@@ -256,6 +273,9 @@ may_yield must_check int client_read_piece(struct client_inode *inode,
 may_yield must_check int client_write_piece(struct client_inode *inode,
                                             const struct split_piece *piece, uint64_t change,
                                             struct buf_slice data);
+/* OBJ_PUNCH of a range inside one object. */
+may_yield must_check int client_punch_piece(struct client_inode *inode,
+                                            const struct split_piece *piece);
 /* Fibers that work for one: spawn with gather_add, end with gather_done, wait with gather_wait. */
 struct gather {
     uint32_t pending;

@@ -94,37 +94,70 @@ int client_read_piece(struct client_inode *inode, const struct split_piece *piec
     return result;
 }
 
+/* A request that changes an object, once: session and slot are put in here. A payload that arrives
+ * damaged is worth another try. */
+static int change_piece(struct client_inode *inode, enum rpc_type type, struct wire_obj_req *req,
+                        struct slice tail, struct buf_slice payload)
+{
+    struct client *client = inode->client;
+    struct client_slot *slot = slot_take(&client->data_slots);
+    bool answered = false;
+    int result = -ERR_CORRUPT_DATA;
+    req->session = client->session;
+    req->slot = slot->index;
+    req->slot_seq = slot->seq;
+    for (uint32_t tries = 0; result == -ERR_CORRUPT_DATA && tries < CLIENT_CHECKSUM_TRIES;
+         tries++) {
+        struct client_call call = {
+            .type = type,
+            .route = CLIENT_ROUTE_OBJECT,
+            .ino = inode->ino,
+            .index = req->index,
+            .body = req,
+            .tail = tail,
+            .payload = payload,
+            .retry_flags = &req->flags,
+            .retry_flag = OBJ_RETRY,
+        };
+        if (tries > 0)
+            req->flags |= OBJ_RETRY;
+        result = client_call(client, &call);
+        answered = call.rpc.reply != NULL;
+        if (result >= 0)
+            client_inode_dirty(inode, call.answered_by_group, false);
+        client_call_fini(&call);
+    }
+    if (answered)
+        slot_give(&client->data_slots, slot);
+    else
+        slot_retire(&client->data_slots, slot);
+    return result < 0 ? result : 0;
+}
+
 int client_write_piece(struct client_inode *inode, const struct split_piece *piece, uint64_t change,
                        struct buf_slice data)
 {
     assert(data.bytes == piece->bytes && piece->offset + piece->bytes <= OBJECT_BYTES);
-    struct client *client = inode->client;
     uint32_t crcs[SPLIT_CRCS_MAX];
     uint32_t count = split_checksums(piece->offset, buf_slice_data(&data), data.bytes, crcs);
     struct wire_obj_req req = {
-        .session = client->session,
         .ino = inode->ino,
         .index = piece->index,
         .offset = piece->offset,
         .bytes = piece->bytes,
         .change = change,
     };
-    int result = -ERR_CORRUPT_DATA; /* on the way: worth another try */
-    for (uint32_t tries = 0; result == -ERR_CORRUPT_DATA && tries < CLIENT_CHECKSUM_TRIES;
-         tries++) {
-        struct client_call call = {
-            .type = RPC_OBJ_WRITE,
-            .route = CLIENT_ROUTE_OBJECT,
-            .ino = inode->ino,
-            .index = piece->index,
-            .body = &req,
-            .tail = slice_of(crcs, count * sizeof crcs[0]),
-            .payload = data,
-        };
-        result = client_call(client, &call);
-        if (result >= 0)
-            client_inode_dirty(inode, call.answered_by_group, false);
-        client_call_fini(&call);
-    }
-    return result < 0 ? result : 0;
+    return change_piece(inode, RPC_OBJ_WRITE, &req, slice_of(crcs, count * sizeof crcs[0]), data);
+}
+
+int client_punch_piece(struct client_inode *inode, const struct split_piece *piece)
+{
+    assert(piece->offset + piece->bytes <= OBJECT_BYTES);
+    struct wire_obj_req req = {
+        .ino = inode->ino,
+        .index = piece->index,
+        .offset = piece->offset,
+        .bytes = piece->bytes,
+    };
+    return change_piece(inode, RPC_OBJ_PUNCH, &req, (struct slice){0}, (struct buf_slice){0});
 }

@@ -36,23 +36,6 @@ int name_check(struct slice name)
     return 0;
 }
 
-static struct client_slot *slot_take(struct client *client)
-{
-    while (list_empty(&client->free_slots))
-        (void)waitq_wait(&client->slot_wait, 0); /* every request ends, so a slot comes free */
-    struct client_slot *slot =
-        list_entry(list_pop_front(&client->free_slots), struct client_slot, link);
-    slot->seq++;
-    return slot;
-}
-
-static void slot_give(struct client *client, struct client_slot *slot)
-{
-    assert(slot == &client->slots[slot->index]);
-    list_push_front(&client->free_slots, &slot->link);
-    waitq_wake_one(&client->slot_wait);
-}
-
 static uint32_t pack_tail(struct meta_call *meta, const struct client_cred *cred, uint8_t *room)
 {
     struct writer writer;
@@ -120,8 +103,8 @@ int meta_call(struct client *client, const struct client_cred *cred, struct meta
     if ((meta->req.flags & META_OPEN) && !meta->req.open_id)
         meta->req.open_id = ++client->open_ids;
     if (is_mutating(meta->type)) {
-        slot = slot_take(client);
-        meta->req.slot = slot->index;
+        slot = slot_take(&client->meta_slots);
+        meta->req.slot = (uint32_t)slot->index;
         meta->req.slot_seq = slot->seq;
     }
     meta->call = (struct client_call){
@@ -131,6 +114,7 @@ int meta_call(struct client *client, const struct client_cred *cred, struct meta
         .body = &meta->req,
         .tail = slice_of(room, tail_bytes),
         .retry_flags = &meta->req.flags,
+        .retry_flag = META_RETRY,
         .deadline_ns = meta->deadline_ns,
     };
     int result = client_call(client, &meta->call);
@@ -139,7 +123,7 @@ int meta_call(struct client *client, const struct client_cred *cred, struct meta
     if (result >= 0)
         result = unpack_reply(meta);
     if (slot) {
-        slot_give(client, slot);
+        slot_give(&client->meta_slots, slot);
         learn_dirs(client, meta, result == 0, asked_ns);
     }
     return result;

@@ -219,29 +219,6 @@ static int punch_inline(struct client_inode *inode, uint64_t offset, uint64_t en
     return write_inline(inode, offset, slice_of(zeroes, stop - offset), META_KEEP_SIZE);
 }
 
-static int punch_object(struct client_inode *inode, const struct split_piece *piece)
-{
-    struct wire_obj_req req = {
-        .session = inode->client->session,
-        .ino = inode->ino,
-        .index = piece->index,
-        .offset = piece->offset,
-        .bytes = piece->bytes,
-    };
-    struct client_call call = {
-        .type = RPC_OBJ_PUNCH,
-        .route = CLIENT_ROUTE_OBJECT,
-        .ino = inode->ino,
-        .index = piece->index,
-        .body = &req,
-    };
-    int result = client_call(inode->client, &call);
-    if (result >= 0)
-        client_inode_dirty(inode, call.answered_by_group, false);
-    client_call_fini(&call);
-    return result < 0 ? result : 0;
-}
-
 static int punch(struct client_inode *inode, uint64_t offset, uint64_t end)
 {
     /* I4: another client may have made it longer. */
@@ -260,7 +237,7 @@ static int punch(struct client_inode *inode, uint64_t offset, uint64_t end)
             .offset = (uint32_t)(offset % OBJECT_BYTES),
             .bytes = (uint32_t)(stop - offset),
         };
-        result = punch_object(inode, &piece);
+        result = client_punch_piece(inode, &piece);
         offset = stop;
     }
     if (result == 0)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* From records to rows: runs on every member, in log order, at run time and in recovery.
  *
- * Both kinds of record first clear a range: rows inside go, rows that reach into it keep what lies
+ * Writes and cuts first clear a range: rows inside go, rows that reach into it keep what lies
  * outside. What stays of a row goes on using its part of the same run of blocks on the device, with
- * the checksums it had; no data is copied. */
+ * the checksums it had; no data is copied. Who asked for it is remembered with it (replay.c). */
 #include "data/data_internal.h"
 
 #include "base/plant.h"
@@ -68,7 +68,7 @@ static void put_rows(uint32_t group, const struct data_record *data,
             .first = first,
             .end = first + record->extents[i].blocks,
             .extent = {record->extents[i].block, record->extents[i].blocks, 0},
-            .crcs = data->crcs + 4 * (size_t)(first - data->head.first),
+            .crcs = data->tail + 4 * (size_t)(first - data->head.first),
         };
         data_row_put(batch, group, &row);
         first = row.end;
@@ -85,10 +85,14 @@ int data_apply(void *context, struct group *group, const struct store_log_record
     if (result < 0)
         return result;
     struct data_group *dg = data_group_of(service, record->group);
+    if (data.head.kind == DISK_DATA_FORGET)
+        return data_replay_forget(group_store(group), record->group, &data, batch);
     data_group_hold(dg); /* D3 */
     result = clear_range(service, group_store(group), record->group, &data.head, batch);
     if (result == 0 && data.head.kind == DISK_DATA_WRITE)
         put_rows(record->group, &data, record, batch);
+    if (result == 0)
+        data_replay_put(service, record->group, &data.head.request, batch);
     data_group_release(dg); /* D4: the caller commits the batch before anybody else runs */
     return result;
 }

@@ -2,7 +2,9 @@
 /* OBJ_TRUNCATE and OBJ_PUNCH: blocks that are covered go, edges become zeroes.
  *
  * A record clears at most CUT_ROWS_MAX rows, so that applying one stays short; the removal of much
- * is a sequence of records and not atomic: whoever asked for it asks again if it was cut short.
+ * is a sequence of records and not atomic: whoever asked for it asks again if it was cut short, and
+ * a punch then goes on where it was (replay.c). Its progress: the position up to which whole blocks
+ * are cut, then PUNCHED_BLOCKS, PUNCHED_HEAD, DATA_PROGRESS_DONE.
  *
  * A truncation that is repeated may also arrive late: its first copy hung in a connection, or came
  * from a primary of the inode that is one no more, and meanwhile the file was truncated and written
@@ -23,7 +25,17 @@
 #include "base/plant.h"
 
 enum { CUT_ROWS_MAX = 512, EDGE_ATTEMPTS = 20 };
-#define EDGE_PAUSE_NS (20 * NS_PER_MS)
+#define EDGE_PAUSE_NS  (20 * NS_PER_MS)
+#define PUNCHED_BLOCKS DATA_POSITION_END
+#define PUNCHED_HEAD   (DATA_POSITION_END + 1)
+
+/* Part of a block that is to become zeroes, and the progress that this is. */
+struct edge {
+    uint64_t position;
+    uint32_t from;
+    uint32_t to;
+    uint64_t progress;
+};
 
 static void io_set(struct data_io *io, const struct data_change *change, uint64_t first)
 {
@@ -34,46 +46,56 @@ static void io_set(struct data_io *io, const struct data_change *change, uint64_
     io->data = NULL;
 }
 
-/* Zero the bytes [from, to) of the block at position, unless it is a hole. */
-static int zero_part(struct data_change *change, struct data_io *io, uint64_t position,
-                     uint32_t from, uint32_t to)
+/* Nothing to change. Of a request that must not happen twice this is remembered, too. */
+static int pass(struct data_change *change, uint64_t first, uint64_t end, uint64_t progress)
 {
-    assert(from < to && to <= DATA_BLOCK_BYTES);
-    io_set(io, change, position);
+    return change->request.session ? data_append_cut(change, first, end, progress) : 0;
+}
+
+/* Zero it, unless it is a hole. */
+static int zero_part(struct data_change *change, struct data_io *io, const struct edge *edge)
+{
+    assert(edge->from < edge->to && edge->to <= DATA_BLOCK_BYTES);
+    io_set(io, change, edge->position);
     struct buf *buf = buf_new(DATA_BLOCK_BYTES);
     io->data = buf->data;
     int result = data_read(change->service, io);
-    if (result == 0 && data_io_used(io) > 0) {
-        memset(buf->data + from, 0, to - from);
+    if (result == 0 && data_io_used(io) == 0) {
+        result = pass(change, edge->position, edge->position + 1, edge->progress); /* a hole */
+    } else if (result == 0) {
+        memset(buf->data + edge->from, 0, edge->to - edge->from);
         uint32_t crc = crc32c(0, buf->data, DATA_BLOCK_BYTES);
-        result =
-            data_append_write(change, position, (struct buf_slice){buf, 0, DATA_BLOCK_BYTES}, &crc);
+        const struct buf_slice block = {buf, 0, DATA_BLOCK_BYTES};
+        result = data_append_write(change, edge->position, block, &crc, edge->progress);
     }
     buf_put(buf);
     return result;
 }
 
 /* The same on a full store: what was cut just before becomes usable in a moment. */
-static int zero_edge(struct data_change *change, struct data_io *io, uint64_t position,
-                     uint32_t from, uint32_t to)
+static int zero_edge(struct data_change *change, struct data_io *io, const struct edge *edge)
 {
     for (uint32_t attempt = 1;; attempt++) {
-        int result = zero_part(change, io, position, from, to);
+        int result = zero_part(change, io, edge);
         if (result != -ERR_NO_SPACE || attempt == EDGE_ATTEMPTS)
             return result;
         fiber_sleep(EDGE_PAUSE_NS);
     }
 }
 
-static int cut_blocks(struct data_change *change, struct data_io *io, uint64_t first, uint64_t end)
+/* progress: when it has reached the end. */
+static int cut_blocks(struct data_change *change, struct data_io *io, uint64_t first, uint64_t end,
+                      uint64_t progress)
 {
     while (first < end) {
         uint64_t reached;
         io_set(io, change, first);
         int rows = data_look_cut(change->service, io, end, CUT_ROWS_MAX, &reached);
-        if (rows <= 0)
+        if (rows < 0)
             return rows;
-        int result = data_append_cut(change, first, reached);
+        if (rows == 0)
+            return pass(change, first, end, progress);
+        int result = data_append_cut(change, first, reached, reached == end ? progress : reached);
         if (result < 0)
             return result;
         first = reached;
@@ -144,16 +166,17 @@ static int truncate_object(struct data_service *service, const struct rpc_reques
         return 0;
     struct data_change change;
     int result = data_change_begin(service, request, first, DATA_POSITION_END, &change);
-    if (result < 0)
-        return result;
+    if (result != 0)
+        return MIN(result, 0);
     if (cut_is_done(service, request->header->group, body)) {
         data_change_end(&change);
         return 0;
     }
     struct data_io *io = data_io_take(service);
-    result = cut_blocks(&change, io, first + (edge != 0), DATA_POSITION_END);
+    const struct edge rest = {first, edge, DATA_BLOCK_BYTES, DATA_PROGRESS_DONE};
+    result = cut_blocks(&change, io, first + (edge != 0), DATA_POSITION_END, DATA_PROGRESS_DONE);
     if (result == 0 && edge != 0 && !PLANT(DATA_EDGE_KEPT))
-        result = zero_edge(&change, io, first, edge, DATA_BLOCK_BYTES);
+        result = zero_edge(&change, io, &rest);
     data_io_give(service, io);
     if (result == 0)
         cut_done(service, request->header->group, body);
@@ -169,13 +192,21 @@ static int punch_range(struct data_change *change, struct data_io *io,
     uint32_t to = end % DATA_BLOCK_BYTES;
     uint64_t first = data_position(body->index, body->offset / DATA_BLOCK_BYTES);
     uint64_t last = data_position(body->index, end / DATA_BLOCK_BYTES); /* that of the end edge */
+    const struct edge only = {first, from, to, DATA_PROGRESS_DONE};
+    const struct edge head = {first, from, DATA_BLOCK_BYTES,
+                              to ? PUNCHED_HEAD : DATA_PROGRESS_DONE};
+    const struct edge tail = {last, 0, to, DATA_PROGRESS_DONE};
+    uint64_t done = change->request.progress;
+    int result = 0;
     if (first == last)
-        return zero_edge(change, io, first, from, to);
-    int result = cut_blocks(change, io, first + (from != 0), last);
-    if (result == 0 && from != 0)
-        result = zero_edge(change, io, first, from, DATA_BLOCK_BYTES);
+        return zero_edge(change, io, &only);
+    if (done < PUNCHED_BLOCKS)
+        result = cut_blocks(change, io, MAX(first + (from != 0), done), last,
+                            from || to ? PUNCHED_BLOCKS : DATA_PROGRESS_DONE);
+    if (result == 0 && from != 0 && done < PUNCHED_HEAD)
+        result = zero_edge(change, io, &head);
     if (result == 0 && to != 0)
-        result = zero_edge(change, io, last, 0, to);
+        result = zero_edge(change, io, &tail);
     return result;
 }
 
@@ -190,8 +221,8 @@ static int punch_object(struct data_service *service, const struct rpc_request *
     struct data_change change;
     int result = data_change_begin(service, request, first,
                                    data_position(body->index, 0) + end_block, &change);
-    if (result < 0)
-        return result;
+    if (result != 0)
+        return MIN(result, 0);
     struct data_io *io = data_io_take(service);
     result = punch_range(&change, io, body);
     data_io_give(service, io);

@@ -28,6 +28,8 @@ struct group_host {
     struct rpc *rpc;
     struct group_host *other;
     bool primary;
+    uint32_t epoch;      /* as this host, and whoever sends it a request, knows it */
+    uint32_t fails_in;   /* the append after so many fails; 0: none */
     struct list records; /* appended, not applied */
     struct waitq appended;
 };

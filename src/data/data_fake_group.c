@@ -35,14 +35,14 @@ uint32_t group_id(const struct group *group)
 }
 uint32_t group_epoch(const struct group *group)
 {
-    return FAKE_EPOCH;
+    return group->host->epoch;
 }
 int group_find_serving(struct group_host *host, uint32_t group, uint32_t epoch, bool for_write,
                        struct group **ret_group)
 {
     if (!host->primary || group != FAKE_GROUP)
         return -ERR_NOT_PRIMARY;
-    if (epoch != 0 && epoch != FAKE_EPOCH)
+    if (epoch != 0 && epoch != host->epoch)
         return -ERR_WRONG_EPOCH;
     *ret_group = &host->group;
     return 0;
@@ -86,6 +86,8 @@ int group_append(struct group *group, const struct group_append *append, uint64_
 {
     static uint64_t seq;
     struct group_host *host = group->host;
+    if (host->fails_in > 0 && --host->fails_in == 0)
+        return -ERR_NOT_PRIMARY;
     if (host->forget && random_chance(&host->random, 1, 20)) {
         host->forget(host->store, append->extents, append->extent_count);
         return -ERR_BUSY;
@@ -174,7 +176,7 @@ void rpc_reply_status(struct rpc_request *request, int status)
 int fake_serve(struct group_host *host, enum rpc_type type, const struct wire_obj_req *body,
                struct slice bytes, struct fake_reply *reply)
 {
-    struct wire_header header = {.type = (uint16_t)type, .group = FAKE_GROUP, .epoch = FAKE_EPOCH};
+    struct wire_header header = {.type = (uint16_t)type, .group = FAKE_GROUP, .epoch = host->epoch};
     uint32_t crcs[DATA_WRITE_BLOCKS_MAX];
     uint32_t count = 0;
     struct rpc_request request = {
@@ -238,6 +240,7 @@ void fake_pair_init(struct group_host hosts[2], struct rpc rpcs[2], struct store
         waitq_init(&host->group.applied);
         host->other = &hosts[1 - i];
         host->primary = i == 0;
+        host->epoch = FAKE_EPOCH;
         list_init(&host->records);
         waitq_init(&host->appended);
         host->rpc = &rpcs[i];

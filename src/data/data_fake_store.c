@@ -250,6 +250,8 @@ void fake_clean_one(struct store *store)
     struct fake_row row = store->rows[random_below(&store->random, store->row_count)];
     struct slice key = slice_of(row.key, DATA_KEY_BYTES);
     struct data_row parsed;
+    if (!data_key_is(key))
+        return;
     int result = data_row_parse(key, slice_of(row.value, row.value_bytes), &parsed);
     assert(result == 0);
     uint32_t bytes = parsed.extent.blocks * DATA_BLOCK_BYTES;
@@ -275,6 +277,8 @@ int store_scrub(struct store *store, uint64_t rate_bytes_per_s, store_scrub_fn f
         struct fake_row row = store->rows[i];
         struct slice key = slice_of(row.key, DATA_KEY_BYTES);
         struct data_row parsed;
+        if (!data_key_is(key))
+            continue;
         int result = data_row_parse(key, slice_of(row.value, row.value_bytes), &parsed);
         assert(result == 0);
         result =
@@ -298,6 +302,8 @@ uint32_t fake_store_check(const struct store *store)
     for (uint32_t i = 0; i < store->row_count; i++) {
         const struct fake_row *row = &store->rows[i];
         struct data_row now;
+        if (!data_key_is(slice_of(row->key, DATA_KEY_BYTES)))
+            continue;
         int result = data_row_parse(slice_of(row->key, DATA_KEY_BYTES),
                                     slice_of(row->value, row->value_bytes), &now);
         assert(result == 0);

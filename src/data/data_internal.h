@@ -12,10 +12,11 @@
 struct data_group {
     struct htable_node node; /* in data_service.groups, by id */
     uint32_t id;
-    uint32_t holds;      /* apply or a scan is between its look at rows and its batch (D3) */
-    uint64_t changes;    /* batches that changed rows, ever (D4) */
-    struct waitq idle;   /* holds went to 0 */
-    struct htable locks; /* struct data_lock_queue by inode */
+    uint32_t holds;        /* apply or a scan is between its look at rows and its batch (D3) */
+    uint64_t changes;      /* batches that changed rows, ever (D4) */
+    struct waitq idle;     /* holds went to 0 */
+    struct htable locks;   /* struct data_lock_queue by inode */
+    struct htable callers; /* while primary: sessions that have rows (replay.c) */
 };
 
 enum { DATA_REPAIR_QUEUE_MAX = 256, DATA_LOST_MEMORY = 64, DATA_CUTS_MAX = 16384 };
@@ -182,21 +183,47 @@ struct data_change {
     struct data_group *dg;
     uint32_t epoch; /* when the rows were read: what was read holds only in it (D2) */
     uint64_t ino;
+    struct disk_data_request request; /* progress: what was done of it before */
     struct data_lock lock;
 };
-/* Find the serving group, lock the positions, reserve space. On success data_change_end is due. */
+/* Find the serving group, lock the positions, see what earlier copies of the request have done,
+ * reserve space. 0: data_change_end is due; 1: it has been done; -ERR_CANCELED: a later one has;
+ * errors of the group and the store. */
 may_yield must_check int data_change_begin(struct data_service *service,
                                            const struct rpc_request *request, uint64_t first,
                                            uint64_t end, struct data_change *change);
 void data_change_end(struct data_change *change);
 /* Log the blocks as the content from first on, and wait until that has been applied. data: whole
- * blocks. */
+ * blocks. progress: how much of the request is done with that (R1). */
 may_yield must_check int data_append_write(struct data_change *change, uint64_t first,
-                                           struct buf_slice data, const uint32_t *crcs);
-may_yield must_check int data_append_cut(struct data_change *change, uint64_t first, uint64_t end);
+                                           struct buf_slice data, const uint32_t *crcs,
+                                           uint64_t progress);
+may_yield must_check int data_append_cut(struct data_change *change, uint64_t first, uint64_t end,
+                                         uint64_t progress);
+/* Log that the rows are to go, if they are still so. */
+may_yield must_check int data_append_forget(struct data_service *service, uint32_t group,
+                                            const struct disk_data_request *rows, uint32_t count);
 /* Has the inode been truncated here since its change was as in body? */
 bool data_is_cut(const struct data_service *service, uint32_t group,
                  const struct wire_obj_req *body);
+
+/* ---- replay.c: at most once ---------------------------------------------------------------------
+ */
+
+/* What earlier copies of change->request, which holds its lock, have done: into its progress. 1:
+ * all of it; 0: not all; -ERR_CANCELED: the slot has moved on; errors of store_get. */
+may_yield must_check int data_replay_look(struct data_change *change, bool retry);
+/* Apply: the row of a record's request. */
+void data_replay_put(struct data_service *service, uint32_t group,
+                     const struct disk_data_request *request, struct store_batch *batch);
+/* Apply: a FORGET record. -ERR_CORRUPT_WIRE or errors of store_get. */
+may_yield must_check int data_replay_forget(struct store *store, uint32_t group,
+                                            const struct data_record *data,
+                                            struct store_batch *batch);
+/* The replica is primary no more. */
+void data_replay_ceased(struct data_group *dg);
+/* Forgets requests of sessions that are silent. */
+void data_replay_fiber(void *arg);
 
 may_yield void data_serve_write(struct data_service *service, struct rpc_request *request);
 may_yield void data_serve_truncate(struct data_service *service, struct rpc_request *request);

@@ -136,7 +136,7 @@ void model_run(fiber_fn fn, struct world *world)
     struct sim_node *node = sim_node_new(sim, "10.0.0.1");
     world->sim = sim;
     reactor_spawn(sim_node_reactor(node), "test", fn, world);
-    bool finished = sim_run_until(sim, is_done, world, 3600 * NS_PER_S);
+    bool finished = sim_run_until(sim, is_done, world, 24 * 3600 * NS_PER_S);
     sim_free(sim);
     if (world->wrong)
         print_error("%s\n", world->wrong);

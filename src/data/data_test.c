@@ -391,7 +391,8 @@ static void test_records(void **state)
     struct {
         struct disk_data_record head;
         uint32_t crcs[DATA_WRITE_BLOCKS_MAX + 1];
-    } bytes = {.head = {DISK_DATA_WRITE, 3, INO, 1000, 1003}};
+    } bytes = {
+        .head = {.kind = DISK_DATA_WRITE, .blocks = 3, .ino = INO, .first = 1000, .end = 1003}};
     const struct store_extent extents[] = {{5, 1, 0}, {9, 2, 0}, {7, 0, 0}, {8, 65, 0}};
     uint32_t size = sizeof bytes.head + 12;
     assert_true(record_ok(&bytes, size, extents, 2));
@@ -410,19 +411,29 @@ static void test_records(void **state)
     bytes.head.first = DATA_POSITION_END - 1;
     bytes.head.end = DATA_POSITION_END + 2;
     assert_false(record_ok(&bytes, size, extents, 2));
-    bytes.head = (struct disk_data_record){DISK_DATA_CUT, 0, INO, 0, DATA_POSITION_END};
+    bytes.head =
+        (struct disk_data_record){.kind = DISK_DATA_CUT, .ino = INO, .end = DATA_POSITION_END};
     assert_true(record_ok(&bytes, sizeof bytes.head, NULL, 0));
     assert_false(record_ok(&bytes, sizeof bytes.head, extents, 1));
     assert_false(record_ok(&bytes, sizeof bytes.head + 1, NULL, 0));
     bytes.head.end = 0;
     assert_false(record_ok(&bytes, sizeof bytes.head, NULL, 0));
-    bytes.head = (struct disk_data_record){77, 0, INO, 0, 1};
+    struct {
+        struct disk_data_record head;
+        struct disk_data_request rows[2];
+    } forget = {.head = {.kind = DISK_DATA_FORGET, .blocks = 2}};
+    assert_true(record_ok(&forget, sizeof forget, NULL, 0));
+    assert_false(record_ok(&forget, sizeof forget, extents, 1));
+    assert_false(record_ok(&forget, sizeof forget - 1, NULL, 0));
+    forget.head.blocks = UINT32_MAX;
+    assert_false(record_ok(&forget, sizeof forget, NULL, 0));
+    bytes.head = (struct disk_data_record){.kind = 77, .ino = INO, .end = 1};
     assert_false(record_ok(&bytes, sizeof bytes.head, NULL, 0));
     /* any bytes: refused or not, but never believed beyond their end */
     struct random random;
     random_init(&random, 5);
     for (uint32_t i = 0; i < 20000; i++) {
-        uint8_t noise[64];
+        uint8_t noise[2 * sizeof(struct disk_data_record)];
         for (uint32_t k = 0; k < sizeof noise; k++)
             noise[k] = (uint8_t)random_below(&random, random_chance(&random, 1, 2) ? 3 : 256);
         (void)record_ok(noise, (uint32_t)random_below(&random, sizeof noise + 1), extents,

@@ -11,6 +11,7 @@ _Static_assert((int)DATA_TABLE_EXTENT < (int)STORE_TABLE_RESERVED,
                "not one of the store's own tables");
 
 enum { KEY_TABLE_AT = 4, KEY_INO_AT = 5, KEY_INDEX_AT = 13, KEY_LAST_AT = 17 };
+enum { KEY_SESSION_AT = 5, KEY_SLOT_AT = 13 }; /* of a request */
 
 struct data_key data_key_make(uint32_t group, uint64_t ino, uint64_t last)
 {
@@ -107,6 +108,32 @@ void data_row_put(struct store_batch *batch, uint32_t group, const struct data_r
     store_batch_extent_add(batch, row->extent, data_key_slice(&key));
 }
 
+struct data_key data_request_key(uint32_t group, uint64_t session, uint64_t slot)
+{
+    struct data_key key;
+    assert(group != STORE_GROUP_LOCAL && session != 0);
+    be32_store(key.bytes, group);
+    key.bytes[KEY_TABLE_AT] = DATA_TABLE_REQUEST;
+    be64_store(key.bytes + KEY_SESSION_AT, session);
+    be64_store(key.bytes + KEY_SLOT_AT, slot);
+    return key;
+}
+
+int data_request_parse(struct slice key, struct slice value, struct disk_data_request *ret_request)
+{
+    const uint8_t *bytes = key.data;
+    struct disk_data_request request;
+    if (key.bytes != DATA_KEY_BYTES || bytes[KEY_TABLE_AT] != DATA_TABLE_REQUEST ||
+        value.bytes != sizeof request)
+        return -ERR_CORRUPT_DISK;
+    memcpy(&request, value.data, sizeof request);
+    if (request.session == 0 || request.session != be64_load(bytes + KEY_SESSION_AT) ||
+        request.slot != be64_load(bytes + KEY_SLOT_AT))
+        return -ERR_CORRUPT_DISK;
+    *ret_request = request;
+    return 0;
+}
+
 static bool write_is_valid(const struct disk_data_record *head,
                            const struct store_log_record *record)
 {
@@ -125,23 +152,34 @@ static bool write_is_valid(const struct disk_data_record *head,
     return blocks == head->blocks;
 }
 
+static bool cut_is_valid(const struct disk_data_record *head, const struct store_log_record *record)
+{
+    return head->blocks == 0 && record->extent_count == 0 && record->payload.bytes == sizeof *head;
+}
+
+static bool forget_is_valid(const struct disk_data_record *head,
+                            const struct store_log_record *record)
+{
+    return head->blocks > 0 && head->blocks <= DATA_FORGET_MAX && record->extent_count == 0 &&
+           record->payload.bytes == sizeof *head + head->blocks * sizeof(struct disk_data_request);
+}
+
 int data_record_parse(const struct store_log_record *record, struct data_record *ret_record)
 {
     struct disk_data_record head;
     if (record->payload.bytes < sizeof head)
         return -ERR_CORRUPT_WIRE;
     memcpy(&head, record->payload.data, sizeof head);
-    if (head.first >= head.end || head.end > DATA_POSITION_END)
+    bool in_file = head.first < head.end && head.end <= DATA_POSITION_END;
+    bool valid = false;
+    if (head.kind == DISK_DATA_WRITE)
+        valid = in_file && write_is_valid(&head, record);
+    else if (head.kind == DISK_DATA_CUT)
+        valid = in_file && cut_is_valid(&head, record);
+    else if (head.kind == DISK_DATA_FORGET)
+        valid = forget_is_valid(&head, record);
+    if (!valid)
         return -ERR_CORRUPT_WIRE;
-    if (head.kind == DISK_DATA_WRITE) {
-        if (!write_is_valid(&head, record))
-            return -ERR_CORRUPT_WIRE;
-    } else if (head.kind == DISK_DATA_CUT) {
-        if (head.blocks != 0 || record->extent_count != 0 || record->payload.bytes != sizeof head)
-            return -ERR_CORRUPT_WIRE;
-    } else {
-        return -ERR_CORRUPT_WIRE;
-    }
     *ret_record = (struct data_record){head, (const uint8_t *)record->payload.data + sizeof head};
     return 0;
 }

@@ -59,10 +59,16 @@ uint32_t data_row_bad_blocks(const struct data_row *row, const uint8_t *data);
  * backpointer. The run lies within one object, blocks <= DATA_EXTENT_BLOCKS_MAX. */
 void data_row_put(struct store_batch *batch, uint32_t group, const struct data_row *row);
 
+/* The key of a row of DATA_TABLE_REQUEST, and its number in it. */
+struct data_key data_request_key(uint32_t group, uint64_t session, uint64_t slot);
+/* 0, or -ERR_CORRUPT_DISK: not a well-formed row of that table. ret_request untouched then. */
+must_check int data_request_parse(struct slice key, struct slice value,
+                                  struct disk_data_request *ret_request);
+
 /* A CONTENT record, decoded. */
 struct data_record {
     struct disk_data_record head;
-    const uint8_t *crcs; /* WRITE: u32 each, unaligned */
+    const uint8_t *tail; /* WRITE: u32 crcs; FORGET: struct disk_data_request; unaligned */
 };
 /* Check everything that can be checked without the store; the bytes come from a peer or the
  * journal. 0 or -ERR_CORRUPT_WIRE. */

@@ -51,7 +51,7 @@ void data_fsck_runs(struct fsck *fsck, uint32_t group, bool tell, data_fsck_fn f
     be32_store(from, group);
     be32_store(end, group);
     from[4] = DATA_TABLE_EXTENT;
-    end[4] = STORE_TABLE_RESERVED;
+    end[4] = DATA_TABLE_EXTENT + 1;
     struct store_iter *iter = store_iter_new(store);
     store_iter_seek(iter, slice_of(from, sizeof from));
     while ((result = store_iter_next(iter, slice_of(end, sizeof end), &key, &value)) > 0) {
@@ -93,7 +93,7 @@ static int add_group(struct fsck *fsck, struct store *store, uint32_t node, uint
     be32_store(from, group);
     be32_store(end, group);
     from[4] = DATA_TABLE_EXTENT;
-    end[4] = STORE_TABLE_RESERVED;
+    end[4] = DATA_TABLE_EXTENT + 1;
     struct store_iter *iter = store_iter_new(store);
     struct buf *buf = buf_new(DATA_EXTENT_BLOCKS_MAX * DATA_BLOCK_BYTES);
     store_iter_seek(iter, slice_of(from, sizeof from));

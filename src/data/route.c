@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* OBJ_ calls from a node that is not a client: by the map, again until the deadline. All of these
- * requests may be executed twice, so a lost reply is no problem. */
+ * requests may be executed twice, under the inode's lock, so a lost reply is no problem. */
 #include "data/data_internal.h"
 
 #include "base/crc32c.h"

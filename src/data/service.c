@@ -34,8 +34,8 @@
  *
  * Crash cases. Between the data write and the log record: an extent that nobody refers to; the
  * store takes it back. A deposed primary: its append or wait fails, the caller asks again
- * elsewhere; every request may be executed twice. A removal that was cut short: some of it is gone,
- * the caller asks again.
+ * elsewhere, and what a client asks for happens at most once (replay.c). A removal that was cut
+ * short: some of it is gone, the caller asks again.
  *
  * Limits. 1 MiB for each read or write. A write is atomic within one request as far as the log goes
  * (one record), reads of several blocks may see parts of a concurrent write.
@@ -58,6 +58,7 @@ struct data_group *data_group_of(struct data_service *service, uint32_t id)
     dg->id = id;
     waitq_init(&dg->idle);
     htable_init(&dg->locks);
+    htable_init(&dg->callers);
     htable_insert(&service->groups, &dg->node, hash);
     return dg;
 }
@@ -194,8 +195,7 @@ static int data_serving(void *context, struct group *group)
 
 static void data_ceased(void *context, struct group *group)
 {
-    (void)context;
-    (void)group;
+    data_replay_ceased(data_group_of(context, group_id(group)));
 }
 
 const struct group_content_ops data_content_ops = {
@@ -223,6 +223,7 @@ void data_service_start(struct data_service *service, struct rpc *rpc, struct gr
     rpc_register(rpc, RPC_OBJ_SYNC, on_sync, service);
     fiber_spawn("data-repair", data_repair_fiber, service);
     fiber_spawn("data-scrub", data_scrub_fiber, service);
+    fiber_spawn("data-replay", data_replay_fiber, service);
 }
 
 void data_service_counters(const struct data_service *service, struct data_counters *ret_counters)

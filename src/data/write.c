@@ -119,26 +119,31 @@ static int merge_edges(struct data_change *change, struct put *put)
     return result;
 }
 
+static int put_blocks(struct data_change *change, struct put *put)
+{
+    place_payload(put);
+    int result = merge_edges(change, put);
+    if (result == 0)
+        result = data_append_write(change, put->first, put->data, put->crcs, DATA_PROGRESS_DONE);
+    buf_put(put->data.buf);
+    return result;
+}
+
 static int write_object(struct data_service *service, const struct rpc_request *request)
 {
     struct put put;
     struct data_change change;
     int result = put_init(&put, request);
     if (result == 0)
-        result = verify_payload(&put);
-    if (result == 0)
         result = data_change_begin(service, request, put.first, put.first + put.blocks, &change);
-    if (result < 0)
-        return result;
-    if (data_is_cut(service, request->header->group, request->body)) {
-        data_change_end(&change);
-        return -ERR_TRUNCATED;
-    }
-    place_payload(&put);
-    result = merge_edges(&change, &put);
+    if (result != 0)
+        return MIN(result, 0);
+    /* Refused only here, where no earlier copy of the request is under way any more (R4). */
+    result = verify_payload(&put);
+    if (result == 0 && data_is_cut(service, request->header->group, request->body))
+        result = -ERR_TRUNCATED;
     if (result == 0)
-        result = data_append_write(&change, put.first, put.data, put.crcs);
-    buf_put(put.data.buf);
+        result = put_blocks(&change, &put);
     data_change_end(&change);
     return result;
 }

@@ -18,7 +18,7 @@ enum {
  * zeroes), so payload_bytes <= bytes, a multiple of 4096. Tail: one CRC-32C (u32) per block sent.
  *
  * OBJ_WRITE: any range inside one object. Payload = the bytes. Tail: one CRC-32C per block
- * fragment: the range cut at multiples of 4096 of the object offset. Idempotent.
+ * fragment: the range cut at multiples of 4096 of the object offset.
  *
  * OBJ_FETCH: member to member: like OBJ_READ, from what the member has applied; any member
  * answers.
@@ -35,19 +35,29 @@ enum {
  *
  * OBJ_PUNCH: zero the range inside one object; whole blocks are given back.
  *
- * OBJ_SYNC: everything acknowledged in this group is durable when it returns. */
+ * OBJ_SYNC: everything acknowledged in this group is durable when it returns.
+ *
+ * OBJ_WRITE and OBJ_PUNCH happen at most once per (session, slot, slot_seq): a session has one
+ * request at a time in a slot, with a greater number each, and says with OBJ_RETRY that this may be
+ * a repetition. A slot whose last request got no answer is never used again. session 0: whoever
+ * sends it makes sure that it may happen again. */
+enum wire_obj_flags {
+    OBJ_RETRY = 1, /* this may be a repetition: see what was done first */
+};
 struct wire_obj_req {
     struct wire_body body;
     uint64_t session;
+    uint64_t slot;
+    uint64_t slot_seq; /* from 1 */
     uint64_t ino;
     uint32_t index;
     uint32_t offset;
     uint32_t bytes;
-    uint32_t flags;
+    uint32_t flags;  /* enum wire_obj_flags */
     uint64_t order;  /* OBJ_TRUNCATE; 0: none */
     uint64_t change; /* OBJ_WRITE (0: written under the inode's lock), OBJ_TRUNCATE */
 };
-FORMAT_SIZE(struct wire_obj_req, 56);
+FORMAT_SIZE(struct wire_obj_req, 72);
 
 struct wire_obj_rep {
     struct wire_body body;

@@ -13,9 +13,6 @@
 #include "base/assert.h"
 #include "base/errors.h"
 
-/* What waited for so long has met a failure. */
-#define REPEAT_MIN_NS (20ull * 1000 * 1000)
-
 enum { STEPS_MAX = 200000 };
 
 static const char *const verbs[] = {"write", "read", "truncate", "size", "punch", "fsync"};
@@ -161,14 +158,6 @@ static bool judge(const struct linear_model *model, const struct linear_op *ops,
     return false;
 }
 
-/* A write or punch that was under way when its primary died, or its connection broke, is repeated,
- * and may have been carried out already: data have no exactly-once yet. */
-static bool may_repeat(const struct files_op *op)
-{
-    bool changes = op->verb == FILES_WRITE || op->verb == FILES_PUNCH;
-    return changes && (!op->answered || op->end_ns - op->begin_ns >= REPEAT_MIN_NS);
-}
-
 static bool check_cell(const struct files_history *history, uint32_t file, uint32_t cell,
                        struct linear_op *ops, uint32_t *undecided)
 {
@@ -180,7 +169,7 @@ static bool check_cell(const struct files_history *history, uint32_t file, uint3
         if (op->file != file || !touches(op, cell))
             continue;
         is_read |= op->verb == FILES_READ;
-        ops[count++] = (struct linear_op){op->begin, op->end, op, may_repeat(op)};
+        ops[count++] = (struct linear_op){op->begin, op->end, op};
     }
     return !is_read || judge(&model, ops, count, undecided);
 }
@@ -195,7 +184,7 @@ static bool check_size(const struct files_history *history, uint32_t file, struc
         bool says_nothing = op->verb == FILES_FSYNC ||
                             (!op->answered && (op->verb == FILES_READ || op->verb == FILES_SIZE));
         if (op->file == file && !says_nothing)
-            ops[count++] = (struct linear_op){op->begin, op->end, op, false};
+            ops[count++] = (struct linear_op){op->begin, op->end, op};
     }
     return judge(&model, ops, count, undecided);
 }

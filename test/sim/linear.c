@@ -11,8 +11,6 @@
  *  I2. (set of placed operations, state) is remembered; what led nowhere once is not tried again.
  *  I3. An operation without an end never holds up the others; the search is over when no end is
  *      left.
- *  I4. An operation that may have happened twice has an *extra* begin, which may be placed or not;
- *      it leaves the list with the operation itself at the latest.
  *
  * Limits. The worst case is exponential in the number of operations at one time and of those
  * without an end; steps_max bounds it. States are compared by 64-bit hashes. */
@@ -27,14 +25,10 @@
 struct mark {
     struct mark *next;
     struct mark *before;
-    struct mark *end;   /* of a begin: its end, or NULL; of others: NULL */
-    struct mark *extra; /* of a begin: its extra one, or NULL */
+    struct mark *end; /* of a begin: its end, or NULL; of an end: NULL */
     uint64_t at;
     uint32_t op;
     bool is_end;
-    bool is_extra;
-    bool listed;
-    bool took_extra; /* out of the list */
 };
 
 struct placed {
@@ -106,15 +100,12 @@ static void marks_make(struct search *search, uint32_t count)
 {
     uint32_t marks = 0;
     struct mark **begins = calloc(count, sizeof *begins);
-    struct mark **extras = calloc(count, sizeof *extras);
     for (uint32_t i = 0; i < count; i++) {
         const struct linear_op *op = &search->ops[i];
         assert(op->begin < op->end);
         search->marks[marks++] = (struct mark){.at = op->begin, .op = i};
         if (op->end != LINEAR_NEVER)
             search->marks[marks++] = (struct mark){.at = op->end, .op = i, .is_end = true};
-        if (op->twice)
-            search->marks[marks++] = (struct mark){.at = op->begin, .op = i, .is_extra = true};
     }
     qsort(search->marks, marks, sizeof *search->marks, mark_order);
     struct mark *last = &search->head;
@@ -124,23 +115,17 @@ static void marks_make(struct search *search, uint32_t count)
             begins[mark->op]->end = mark;
             search->ends++;
         } else {
-            *(mark->is_extra ? &extras[mark->op] : &begins[mark->op]) = mark;
+            begins[mark->op] = mark;
         }
         last->next = mark;
         mark->before = last;
-        mark->listed = true;
         last = mark;
     }
-    for (uint32_t i = 0; i < count; i++)
-        begins[i]->extra = extras[i];
     free(begins);
-    free(extras);
 }
 
 static void unlink_mark(struct mark *mark)
 {
-    assert(mark->listed);
-    mark->listed = false;
     mark->before->next = mark->next;
     if (mark->next)
         mark->next->before = mark->before;
@@ -148,17 +133,9 @@ static void unlink_mark(struct mark *mark)
 
 static void relink_mark(struct mark *mark)
 {
-    assert(!mark->listed);
-    mark->listed = true;
     mark->before->next = mark;
     if (mark->next)
         mark->next->before = mark;
-}
-
-/* What the operation adds to the hash of the placed ones. */
-static uint64_t mark_hash(const struct mark *mark)
-{
-    return hash_u64(2 * (uint64_t)mark->op + (mark->is_extra ? 2 : 1));
 }
 
 static bool place(struct search *search, struct mark *mark)
@@ -167,7 +144,7 @@ static bool place(struct search *search, struct mark *mark)
     memcpy(search->try, search->state, bytes);
     if (!search->model->step(search->model->context, search->try, search->ops[mark->op].op))
         return false;
-    uint64_t set_hash = search->set_hash ^ mark_hash(mark);
+    uint64_t set_hash = search->set_hash ^ hash_u64(mark->op + 1);
     if (!memory_add(&search->memory, hash_bytes(search->try, bytes, set_hash))) /* I2 */
         return false;
     struct placed *placed = &search->stack[search->depth++];
@@ -182,9 +159,6 @@ static bool place(struct search *search, struct mark *mark)
         unlink_mark(mark->end);
         search->ends--;
     }
-    mark->took_extra = mark->extra && mark->extra->listed; /* I4 */
-    if (mark->took_extra)
-        unlink_mark(mark->extra);
     return true;
 }
 
@@ -195,9 +169,7 @@ static struct mark *take_back(struct search *search)
     uint8_t *spare = search->state;
     search->state = placed->state;
     placed->state = spare;
-    search->set_hash ^= mark_hash(mark);
-    if (mark->took_extra) /* links go back in the reverse order */
-        relink_mark(mark->extra);
+    search->set_hash ^= hash_u64(mark->op + 1);
     if (mark->end) {
         relink_mark(mark->end);
         search->ends++;
@@ -235,8 +207,8 @@ enum linear_result linear_check(const struct linear_model *model, const struct l
 {
     size_t bytes = model->state_bytes;
     struct search search = {.model = model, .ops = ops};
-    search.marks = calloc(3 * (size_t)count + 1, sizeof *search.marks);
-    search.stack = calloc(2 * (size_t)count + 1, sizeof *search.stack);
+    search.marks = calloc(2 * (size_t)count + 1, sizeof *search.marks);
+    search.stack = calloc((size_t)count + 1, sizeof *search.stack);
     search.state = malloc(bytes);
     search.try = malloc(bytes);
     search.best = malloc(bytes);
@@ -246,7 +218,7 @@ enum linear_result linear_check(const struct linear_model *model, const struct l
     enum linear_result result = run(&search, steps_max);
     memcpy(state, result == LINEAR_YES ? search.state : search.best, bytes);
     *ret_stuck = search.stuck;
-    for (uint32_t i = 0; i <= 2 * count; i++)
+    for (uint32_t i = 0; i <= count; i++)
         free(search.stack[i].state);
     free(search.state);
     free(search.try);

@@ -15,7 +15,6 @@ struct linear_op {
     uint64_t begin; /* moments: any numbers that grow, no two equal */
     uint64_t end;   /* or LINEAR_NEVER: it may have happened at any time since, or never */
     const void *op; /* for the model */
-    bool twice;     /* it may have happened once more, before, but not before its beginning */
 };
 
 struct linear_model {

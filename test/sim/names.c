@@ -490,8 +490,7 @@ enum linear_result names_check(struct names_history *history)
     for (int i = 0; i < NAMES; i++)
         state->nodes[NAMES_BASE].entries[i] = NAMES_NONE;
     for (uint32_t i = 0; i < history->count; i++)
-        ops[i] =
-            (struct linear_op){history->ops[i].begin, history->ops[i].end, &history->ops[i], false};
+        ops[i] = (struct linear_op){history->ops[i].begin, history->ops[i].end, &history->ops[i]};
     uint32_t stuck = 0;
     enum linear_result result = linear_check(&model, ops, history->count, state, STEPS_MAX, &stuck);
     if (result == LINEAR_NO)
