@@ -12,6 +12,7 @@
 #include <sysexits.h>
 
 #include "base/assert.h"
+#include "base/crc32c.h"
 #include "base/errors.h"
 #include "base/mem.h"
 #include "cmd/process.h"
@@ -113,23 +114,33 @@ static void nodes_from_seeds(struct status_view *view, const struct session_seed
 
 /* ---- the nodes ------------------------------------------------------------------------------ */
 
-static void take_tail(struct status_view *view, struct status_target *node, struct slice tail,
-                      uint64_t *group_bytes)
+static void take_groups(struct status_view *view, struct status_target *node,
+                        const struct msg *reply, uint64_t *group_bytes)
 {
+    const uint8_t *data = reply->payload ? reply->payload->data : NULL;
     struct reader reader;
-    reader_init(&reader, tail.data, tail.bytes);
+    reader_init(&reader, data, reply->payload_bytes);
+    if (crc32c(0, data, reply->payload_bytes) != node->reply.groups_crc)
+        return;
     for (uint32_t i = 0; i < node->reply.group_count; i++) {
         struct wire_status_group group;
         reader_copy(&reader, &group, sizeof group);
         if (!reader_ok(&reader))
             return;
-        if (group.group < MAP_GROUPS_MAX)
+        if (group.group <= MAP_GROUPS_MAX)
             group_bytes[group.group] = MAX(group_bytes[group.group], group.bytes);
         if (group.state == 2 && view->job_count < STATUS_ROWS_MAX)
             view->jobs[view->job_count++] = (struct status_job){node->host, group};
         node->groups++;
         node->primaries += group.role == 1;
     }
+}
+
+static void take_clients(struct status_view *view, const struct status_target *node,
+                         struct slice tail)
+{
+    struct reader reader;
+    reader_init(&reader, tail.data, tail.bytes);
     for (uint32_t i = 0; i < node->reply.client_count; i++) {
         struct wire_status_client client;
         reader_copy(&reader, &client, sizeof client);
@@ -188,10 +199,12 @@ static void gather_targets(struct gathering *gathering, const struct map_view *m
         net_addr_print(&questions[i].addr, target->addr);
         target->answered = questions[i].result >= 0 &&
                            rpc_reply_body(call, &target->reply, sizeof target->reply, &tail);
-        if (target->answered)
-            take_tail(view, target, tail, group_bytes);
-        else
+        if (target->answered) {
+            take_groups(view, target, call->reply, group_bytes);
+            take_clients(view, target, tail);
+        } else {
             target->reply = (struct wire_status_rep){.size_bytes = entry->size_bytes};
+        }
         target->state = state_of(map, entry, target);
         rpc_call_fini(call);
     }
@@ -267,7 +280,7 @@ static void judge_groups(struct status_view *view, const struct map_view *map,
     for (uint32_t i = 0; i < map->header->group_count; i++) {
         const struct map_group *group = &map->groups[i];
         uint32_t in_sync = map_group_in_sync_count(group);
-        uint64_t bytes = group->id < MAP_GROUPS_MAX ? group_bytes[group->id] : 0;
+        uint64_t bytes = group->id <= MAP_GROUPS_MAX ? group_bytes[group->id] : 0;
         if (in_sync == 0 || group->primary == 0) {
             protect->lost_groups++;
             protect->lost_bytes += bytes;
@@ -316,7 +329,7 @@ void status_gather(const struct session_seeds *seeds, struct status_view *ret_vi
 {
     struct rpc_identity identity = {.session = env_entropy_u64() | 1};
     struct gathering gathering = {.rpc = rpc_new(&identity)};
-    uint64_t *group_bytes = mem_zalloc(MAP_GROUPS_MAX * sizeof *group_bytes);
+    uint64_t *group_bytes = mem_zalloc((MAP_GROUPS_MAX + 1) * sizeof *group_bytes);
     waitq_init(&gathering.done);
     memset(ret_view, 0, sizeof *ret_view); /* larger than a fiber's stack */
     ret_view->addresses = seeds->text;

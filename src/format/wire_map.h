@@ -37,7 +37,7 @@ struct wire_map_get_rep {
 };
 FORMAT_SIZE(struct wire_map_get_rep, 24);
 
-/* NODE_BEAT: heartbeat; tail on the first beats of an incarnation (with_reports): struct
+/* NODE_BEAT: heartbeat; payload on the first beats of an incarnation (with_reports): struct
  * map_replica_report[]. */
 struct wire_node_beat_req {
     struct wire_body body;
@@ -48,9 +48,11 @@ struct wire_node_beat_req {
     uint64_t used_bytes;
     uint64_t size_bytes;
     uint32_t report_count;
+    uint32_t reports_crc; /* CRC-32C of the payload */
     uint32_t pid;
+    uint32_t zero;
 };
-FORMAT_SIZE(struct wire_node_beat_req, 56);
+FORMAT_SIZE(struct wire_node_beat_req, 64);
 struct wire_node_beat_rep {
     struct wire_body body;
     uint64_t map_version;
@@ -118,8 +120,8 @@ struct wire_node_change_rep {
 FORMAT_SIZE(struct wire_node_change_rep, 16);
 
 /* STATUS: asked of any node; the answer speaks of that node (status of the cluster is put together
- * by the asker). Tail of the reply: struct wire_status_group[group_count], then
- * struct wire_status_client[client_count]. */
+ * by the asker). Payload of the reply: struct wire_status_group[group_count]; tail: struct
+ * wire_status_client[client_count]. */
 struct wire_status_req {
     struct wire_body body;
 };
@@ -153,8 +155,10 @@ struct wire_status_rep {
     uint64_t written_data;  /* by users and peers */
     uint64_t written_moved; /* by the cleaner */
     uint64_t written_meta;  /* journal and tree */
+    uint32_t groups_crc;    /* CRC-32C of the payload */
+    uint32_t zero;
 };
-FORMAT_SIZE(struct wire_status_rep, 192);
+FORMAT_SIZE(struct wire_status_rep, 200);
 
 struct wire_status_group {
     uint32_t group;

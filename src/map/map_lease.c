@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "map/client_internal.h"
 
+#include "base/crc32c.h"
 #include "base/errors.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -85,6 +86,19 @@ static void take_reply(struct map_lease *lease, uint64_t sent_ns,
         map_client_poke(lease->client);
 }
 
+/* What this node has of every group, as the payload of a heartbeat. */
+static struct buf_slice reports_of(struct map_lease *lease, struct wire_node_beat_req *body)
+{
+    struct map_replica_report *reports;
+    struct buf *buf = buf_new(MAP_GROUPS_MAX * sizeof *reports);
+    reports = (struct map_replica_report *)(void *)buf->data;
+    body->report_count = lease->ops->replicas(lease->context, reports, MAP_GROUPS_MAX);
+    assert(body->report_count <= MAP_GROUPS_MAX);
+    uint32_t bytes = body->report_count * (uint32_t)sizeof *reports;
+    body->reports_crc = crc32c(0, reports, bytes);
+    return (struct buf_slice){.buf = buf, .bytes = bytes};
+}
+
 /* One heartbeat. Returns when the next is due. */
 static may_yield uint64_t beat(struct map_lease *lease, const struct net_addr *leader)
 {
@@ -96,25 +110,22 @@ static may_yield uint64_t beat(struct map_lease *lease, const struct net_addr *l
         .map_version = map_client_acting_version(lease->client),
         .pid = env_pid(),
     };
-    struct map_replica_report *reports = NULL;
+    struct buf_slice reports = {0};
     lease->ops->usage(lease->context, &body.used_bytes, &body.size_bytes);
-    if (lease->want_reports) {
-        reports = mem_alloc(MAP_GROUPS_MAX * sizeof *reports);
-        body.report_count = lease->ops->replicas(lease->context, reports, MAP_GROUPS_MAX);
-        assert(body.report_count <= MAP_GROUPS_MAX);
-    }
+    if (lease->want_reports)
+        reports = reports_of(lease, &body);
     uint64_t sent = env_now_ns();
     struct rpc_call call = {
         .type = RPC_NODE_BEAT,
         .body = &body,
-        .tail = {slice_of(reports, body.report_count * sizeof *reports)},
+        .payload = reports,
         .deadline_ns = sent + MAP_BEAT_TIMEOUT_NS,
     };
     int result = rpc_call(lease->rpc, leader, &call);
     struct wire_node_beat_rep reply;
     bool answered = rpc_reply_body(&call, &reply, sizeof reply, NULL);
     rpc_call_fini(&call);
-    mem_free(reports);
+    buf_put(reports.buf);
     if (result == -ENOENT) {
         log_warn("lease-removed", "node=%u why=\"the cluster has no such node any more\"",
                  lease->node);

@@ -16,7 +16,11 @@ static uint32_t replicas(void *context, struct map_replica_report *reports, uint
     struct member *member = context;
     assert(member->report_count <= max);
     memcpy(reports, member->reports, member->report_count * sizeof *reports);
-    return member->report_count;
+    uint32_t count = member->report_count;
+    /* As many as there can be, of groups that are not there, in no order that helps. */
+    for (uint32_t group = max; group > GROUPS_MAX && count < max; group--)
+        reports[count++] = (struct map_replica_report){.group = group};
+    return count;
 }
 
 static void usage(void *context, uint64_t *ret_used_bytes, uint64_t *ret_size_bytes)

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "map/server_internal.h"
 
+#include <stdlib.h>
+
 #include "map/client_internal.h"
 
+#include "base/crc32c.h"
 #include "base/errors.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -120,24 +123,31 @@ static void handle_map_get(void *service, struct rpc_request *request)
 
 /* ---- NODE_BEAT ------------------------------------------------------------------------------- */
 
+static int compare_reports(const void *a, const void *b)
+{
+    uint32_t first = ((const struct map_replica_report *)a)->group;
+    uint32_t second = ((const struct map_replica_report *)b)->group;
+    return (first > second) - (first < second);
+}
+
+/* Those that are not whole are not taken, and asked for again. */
 static void reports_take(struct contact *contact, const struct rpc_request *request)
 {
     const struct wire_node_beat_req *body = request->body;
     uint64_t bytes = (uint64_t)body->report_count * sizeof(struct map_replica_report);
-    if (body->report_count > MAP_GROUPS_MAX || bytes != request->tail.bytes)
+    if (body->report_count > MAP_GROUPS_MAX || bytes != request->payload.bytes)
         return;
-    mem_free(contact->reports);
-    contact->reports = mem_alloc(bytes + 1);
+    struct map_replica_report *reports = mem_alloc(bytes + 1);
     if (bytes > 0)
-        memcpy(contact->reports, request->tail.data, bytes);
-    contact->report_count = body->report_count;
-    for (uint32_t i = 1; i < contact->report_count; i++) { /* ascending groups */
-        struct map_replica_report moving = contact->reports[i];
-        uint32_t at = i;
-        for (; at > 0 && contact->reports[at - 1].group > moving.group; at--)
-            contact->reports[at] = contact->reports[at - 1];
-        contact->reports[at] = moving;
+        memcpy(reports, buf_slice_data(&request->payload), bytes);
+    if (crc32c(0, reports, bytes) != body->reports_crc) {
+        mem_free(reports);
+        return;
     }
+    qsort(reports, body->report_count, sizeof *reports, compare_reports);
+    mem_free(contact->reports);
+    contact->reports = reports;
+    contact->report_count = body->report_count;
     contact->reports_incarnation = body->incarnation;
     contact->reports_ns = env_now_ns();
 }

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* STATUS: what this node knows of itself; the asker puts the cluster's picture together. */
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "format/wire_map.h"
 #include "node/node_internal.h"
 
-enum { STATUS_GROUPS_MAX = 1024, STATUS_CLIENTS_MAX = 64 };
+enum { STATUS_CLIENTS_MAX = 64 };
 
 static void status_numbers(struct node *node, struct wire_status_rep *reply)
 {
@@ -53,19 +54,18 @@ static void serve_status(void *service, struct rpc_request *request)
     struct node *node = service;
     struct wire_status_rep reply;
     status_numbers(node, &reply);
-    size_t group_bytes = STATUS_GROUPS_MAX * sizeof(struct wire_status_group);
-    size_t client_bytes = STATUS_CLIENTS_MAX * sizeof(struct wire_status_client);
-    uint8_t *tail = mem_alloc(group_bytes + client_bytes);
-    reply.group_count =
-        group_host_status(node->host, (struct wire_status_group *)(void *)tail, STATUS_GROUPS_MAX);
-    size_t used = reply.group_count * sizeof(struct wire_status_group);
+    struct wire_status_group *groups;
+    struct buf_slice payload = {.buf = buf_new(MAP_GROUPS_MAX * sizeof *groups)};
+    groups = (struct wire_status_group *)(void *)payload.buf->data;
+    reply.group_count = group_host_status(node->host, groups, MAP_GROUPS_MAX);
+    payload.bytes = reply.group_count * (uint32_t)sizeof *groups;
+    reply.groups_crc = crc32c(0, groups, payload.bytes);
+    struct wire_status_client clients[STATUS_CLIENTS_MAX];
     if (node->map_server)
-        reply.client_count =
-            map_server_clients(node->map_server, (struct wire_status_client *)(void *)(tail + used),
-                               STATUS_CLIENTS_MAX);
-    used += reply.client_count * sizeof(struct wire_status_client);
-    rpc_reply(request, 0, &reply, slice_of(tail, used), (struct buf_slice){0});
-    mem_free(tail);
+        reply.client_count = map_server_clients(node->map_server, clients, STATUS_CLIENTS_MAX);
+    rpc_reply(request, 0, &reply, slice_of(clients, reply.client_count * sizeof clients[0]),
+              payload);
+    buf_put(payload.buf);
 }
 
 void node_status_start(struct node *node)
