@@ -71,7 +71,8 @@ void fake_set_primary(uint32_t group, uint32_t node)
 
 static void map_init(void)
 {
-    fake.header = (struct map_header){.version = 1, .node_count = 2, .group_count = 3};
+    fake.header =
+        (struct map_header){.version = 1, .node_count = 2, .group_count = 3, .meta_groups = 1};
     for (uint32_t i = 0; i < 2; i++) {
         struct net_addr addr;
         char text[32];
@@ -91,10 +92,8 @@ static void map_init(void)
         };
     for (uint32_t i = 0; i < MAP_META_SLOTS; i++)
         fake.meta_slots[i] = FAKE_META_GROUP;
-    for (uint32_t i = 0; i < MAP_DATA_SLOTS; i++)
-        fake.data_slots[i] = i % 2 ? FAKE_DATA_GROUP_A : FAKE_DATA_GROUP_B;
-    fake.view = (struct map_view){
-        &fake.header, fake.nodes, fake.groups, fake.meta_slots, fake.data_slots, 1, 0};
+    fake.view =
+        (struct map_view){&fake.header, fake.nodes, fake.groups, fake.meta_slots, .refs = 1};
 }
 
 /* ---- the namespace ----------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ enum {
     FAKE_DATA_BYTES = 9 << 20, /* per file; two objects and a bit */
     FAKE_FILES = 6,            /* inodes that may have data */
     FAKE_META_GROUP = 1,
-    FAKE_DATA_GROUP_A = 2, /* even object indexes */
+    FAKE_DATA_GROUP_A = 2, /* objects of even hash */
     FAKE_DATA_GROUP_B = 3,
 };
 
@@ -65,7 +65,6 @@ struct fake {
     struct map_node nodes[2];
     struct map_group groups[3];
     uint32_t meta_slots[MAP_META_SLOTS];
-    uint32_t data_slots[MAP_DATA_SLOTS];
     struct map_view view;
 };
 

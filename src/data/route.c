@@ -133,32 +133,26 @@ int data_call(struct rpc *rpc, struct map_client *map, const struct data_request
 
 /* ---- removing a file's data ------------------------------------------------------------------ */
 
-/* Mark the groups of objects [first, last]; more objects than slots have all groups. */
-static void mark_groups(const struct map_view *view, uint64_t ino, uint32_t first, uint32_t last,
-                        bool *marked)
+/* The ids of the groups that hold objects [first, last]; freed by the caller. */
+static uint32_t *groups_of(const struct map_view *view, uint64_t ino, uint32_t first, uint32_t last,
+                           uint32_t *ret_count)
 {
-    uint32_t count = last - first;
-    assert(first <= last);
-    for (uint32_t i = 0; i < view->header->group_count; i++)
-        marked[i] = count >= MAP_DATA_SLOTS && view->groups[i].kind == MAP_GROUP_DATA;
-    for (uint32_t i = 0; i <= count && count < MAP_DATA_SLOTS; i++)
-        marked[map_view_of_object(view, ino, first + i) - view->groups] = true;
-}
-
-/* The groups that hold objects [first, last]: ids in groups (MAP_GROUPS_MAX of room). */
-static uint32_t groups_of(const struct map_view *view, uint64_t ino, uint32_t first, uint32_t last,
-                          uint32_t *groups)
-{
-    bool *marked = mem_alloc(view->header->group_count * sizeof *marked);
+    uint32_t total = view->header->group_count;
+    bool all = last - first >= total; /* at least nearly */
+    bool *marked = mem_zalloc(total * sizeof *marked);
+    uint32_t *groups = mem_alloc(total * sizeof *groups);
     uint32_t count = 0;
-    mark_groups(view, ino, first, last, marked);
-    for (uint32_t i = 0; i < view->header->group_count; i++) {
-        if (marked[i])
+    assert(first <= last);
+    for (uint32_t i = 0; !all && i <= last - first; i++)
+        marked[map_view_of_object(view, ino, first + i) - view->groups] = true;
+    for (uint32_t i = 0; i < total; i++) {
+        if (marked[i] || (all && view->groups[i].kind == MAP_GROUP_DATA))
             groups[count++] = view->groups[i].id;
     }
     mem_free(marked);
-    assert(count > 0 && count <= MAP_GROUPS_MAX);
-    return count;
+    assert(count > 0);
+    *ret_count = count;
+    return groups;
 }
 
 int data_truncate_file(struct rpc *rpc, struct map_client *map,
@@ -185,8 +179,8 @@ int data_truncate_file(struct rpc *rpc, struct map_client *map,
     int result = group_of(map, ino, first, deadline_ns, &routed.group);
     if (result < 0)
         return result;
-    uint32_t *groups = mem_alloc(MAP_GROUPS_MAX * sizeof *groups);
-    uint32_t count = groups_of(map_client_view(map), ino, first, last, groups);
+    uint32_t count;
+    uint32_t *groups = groups_of(map_client_view(map), ino, first, last, &count);
     for (uint32_t i = 0; i < count && result == 0; i++) {
         routed.group = groups[i];
         result = call_until_done(&routed);

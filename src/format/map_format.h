@@ -5,15 +5,16 @@
 #include "format/format.h"
 
 /* The cluster map as it is stored, sent and used in place: this header, then node_count nodes,
- * then group_count groups, then the slot tables (META_SLOTS and DATA_SLOTS group ids). */
+ * then group_count groups (those of metadata first), then the slot table (MAP_META_SLOTS group
+ * ids). An object belongs to one of the data groups by hash, without a table. */
 
 enum {
     MAP_MAGIC = 0x50414d43, /* "CMAP" */
     MAP_NODES_MAX = 1024,
-    MAP_GROUPS_MAX = 20480,
+    MAP_META_SLOTS = 4096, /* top 12 bits of an inode number */
+    MAP_DATA_GROUPS_MAX = 16384,
+    MAP_GROUPS_MAX = MAP_META_SLOTS + MAP_DATA_GROUPS_MAX,
     MAP_MEMBERS_MAX = 4,
-    MAP_META_SLOTS = 4096,  /* top 12 bits of an inode number */
-    MAP_DATA_SLOTS = 16384, /* hash of (inode, object index) */
     MAP_NAME_BYTES = 32,
 };
 
@@ -30,7 +31,7 @@ struct map_header {
     uint32_t crc;         /* of the whole map with this field 0 */
     uint64_t join_secret; /* a new node has to know it; keeps out mistakes, not enemies */
     uint32_t last_node;   /* highest node id ever given: ids are never given twice */
-    uint32_t reserved;
+    uint32_t meta_groups; /* the first so many groups hold metadata, all others data */
 };
 FORMAT_SIZE(struct map_header, 72);
 

@@ -122,8 +122,7 @@ static int apply_init(const struct map_command *command, struct reader *tail,
     struct map_node nodes[MAP_COMMAND_INIT_NODES_MAX];
     if (command->count > MAP_COMMAND_INIT_NODES_MAX || command->meta_groups == 0 ||
         command->data_groups == 0 || command->meta_groups > MAP_META_SLOTS ||
-        command->data_groups > MAP_DATA_SLOTS ||
-        command->meta_groups + command->data_groups > MAP_GROUPS_MAX)
+        command->data_groups > MAP_DATA_GROUPS_MAX)
         return -EINVAL;
     reader_copy(tail, &settings, sizeof settings);
     reader_copy(tail, nodes, command->count * sizeof nodes[0]);

@@ -105,7 +105,6 @@ static void copy_parts(struct map_draft *draft, const struct map_view *view)
     draft->header->group_count = groups;
     memcpy(draft->groups, view->groups, groups * sizeof draft->groups[0]);
     memcpy(draft->meta_slots, view->meta_slots, MAP_META_SLOTS * sizeof draft->meta_slots[0]);
-    memcpy(draft->data_slots, view->data_slots, MAP_DATA_SLOTS * sizeof draft->data_slots[0]);
 }
 
 int machine_node_add(const struct map_view *view, const struct map_node *wanted,

@@ -64,18 +64,18 @@ void map_group_counts(uint32_t targets, uint32_t *ret_meta_groups, uint32_t *ret
                          (uint64_t)targets * targets * DATA_PER_SQUARE /* rebuilds */);
     uint32_t data = 1;
     assert(targets > 0);
-    /* A power of two, so that slots are spread evenly. */
-    while (data < MAP_DATA_SLOTS && data < least)
+    /* A power of two: metadata groups are to have equally many slots. */
+    while (data < MAP_DATA_GROUPS_MAX && data < least)
         data *= 2;
     *ret_data_groups = data;
     *ret_meta_groups = MIN(data / META_SHARE, (uint32_t)MAP_META_SLOTS);
-    _Static_assert(MAP_DATA_SLOTS + MAP_DATA_SLOTS / META_SHARE <= MAP_GROUPS_MAX, "they fit");
 }
 
 void machine_place_all(struct map_draft *draft, uint32_t meta_groups, uint32_t data_groups)
 {
     uint32_t count = meta_groups + data_groups;
-    assert(count == draft->header->group_count && count > 0);
+    assert(count == draft->header->group_count && meta_groups > 0 && data_groups > 0);
+    draft->header->meta_groups = meta_groups;
     for (uint32_t i = 0; i < count; i++) {
         draft->groups[i] = (struct map_group){
             .id = i + 1,
@@ -98,6 +98,4 @@ void machine_place_all(struct map_draft *draft, uint32_t meta_groups, uint32_t d
     }
     for (uint32_t i = 0; i < MAP_META_SLOTS; i++)
         draft->meta_slots[i] = 1 + i % meta_groups;
-    for (uint32_t i = 0; i < MAP_DATA_SLOTS; i++)
-        draft->data_slots[i] = 1 + meta_groups + i % data_groups;
 }

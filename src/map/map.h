@@ -21,7 +21,6 @@ struct map_view {
     const struct map_node *nodes;   /* header->node_count, ascending ids */
     const struct map_group *groups; /* header->group_count, ascending ids */
     const uint32_t *meta_slots;     /* MAP_META_SLOTS group ids */
-    const uint32_t *data_slots;     /* MAP_DATA_SLOTS group ids */
     uint32_t refs;
     uint32_t bytes;
 };

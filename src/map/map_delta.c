@@ -37,8 +37,7 @@ static bool same_shape(const struct map_view *a, const struct map_view *b)
 {
     return a->header->node_count == b->header->node_count &&
            a->header->group_count == b->header->group_count &&
-           memcmp(a->meta_slots, b->meta_slots,
-                  (MAP_META_SLOTS + MAP_DATA_SLOTS) * sizeof a->meta_slots[0]) == 0;
+           memcmp(a->meta_slots, b->meta_slots, MAP_META_SLOTS * sizeof a->meta_slots[0]) == 0;
 }
 
 void map_history_note(struct map_history *history, const struct map_view *before,
@@ -172,6 +171,7 @@ int map_delta_apply(const struct map_view *view, const void *bytes, uint32_t cou
     if (!reader_ok(&reader) || header.magic != MAP_MAGIC ||
         header.node_count != view->header->node_count ||
         header.group_count != view->header->group_count ||
+        header.meta_groups != view->header->meta_groups ||
         header.version <= view->header->version || counts.nodes > header.node_count ||
         counts.groups > header.group_count || delta_bytes(counts) != count)
         return -ERR_CORRUPT_WIRE;

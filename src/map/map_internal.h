@@ -35,7 +35,6 @@ struct map_draft {
     struct map_node *nodes;
     struct map_group *groups;
     uint32_t *meta_slots;
-    uint32_t *data_slots;
 };
 
 /* An empty map of that size: zeroed, counts set. */

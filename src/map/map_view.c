@@ -10,8 +10,7 @@
 static uint32_t map_bytes(uint32_t node_count, uint32_t group_count)
 {
     return (uint32_t)(sizeof(struct map_header) + node_count * sizeof(struct map_node) +
-                      group_count * sizeof(struct map_group) +
-                      (MAP_META_SLOTS + MAP_DATA_SLOTS) * sizeof(uint32_t));
+                      group_count * sizeof(struct map_group) + MAP_META_SLOTS * sizeof(uint32_t));
 }
 
 /* Point draft and view at the parts of the bytes behind the view. */
@@ -24,12 +23,10 @@ static void lay_out(struct map_draft *draft, struct map_view *view, uint32_t nod
     draft->nodes = (struct map_node *)(void *)(draft->header + 1);
     draft->groups = (struct map_group *)(void *)(draft->nodes + node_count);
     draft->meta_slots = (uint32_t *)(void *)(draft->groups + group_count);
-    draft->data_slots = draft->meta_slots + MAP_META_SLOTS;
     view->header = draft->header;
     view->nodes = draft->nodes;
     view->groups = draft->groups;
     view->meta_slots = draft->meta_slots;
-    view->data_slots = draft->data_slots;
     view->refs = 1;
     view->bytes = map_bytes(node_count, group_count);
 }
@@ -145,21 +142,22 @@ bool map_group_valid(const struct map_view *view, const struct map_group *group)
 static bool groups_valid(const struct map_view *view)
 {
     uint32_t before = 0;
+    uint32_t meta_groups = view->header->meta_groups;
     for (uint32_t i = 0; i < view->header->group_count; i++) {
         const struct map_group *group = &view->groups[i];
-        if (group->id <= before || !map_group_valid(view, group))
+        enum map_group_kind kind = i < meta_groups ? MAP_GROUP_META : MAP_GROUP_DATA;
+        if (group->id <= before || group->kind != (uint32_t)kind || !map_group_valid(view, group))
             return false;
         before = group->id;
     }
-    return true;
+    return meta_groups > 0 && meta_groups < view->header->group_count;
 }
 
-static bool slots_valid(const struct map_view *view, const uint32_t *slots, uint32_t count,
-                        enum map_group_kind kind)
+static bool slots_valid(const struct map_view *view)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        const struct map_group *group = map_view_group(view, slots[i]);
-        if (!group || group->kind != (uint32_t)kind)
+    for (uint32_t i = 0; i < MAP_META_SLOTS; i++) {
+        const struct map_group *group = map_view_group(view, view->meta_slots[i]);
+        if (!group || group->kind != MAP_GROUP_META)
             return false;
     }
     return true;
@@ -175,9 +173,7 @@ static bool view_valid(const struct map_view *view)
 {
     if (!map_header_valid(view->header))
         return false;
-    return nodes_valid(view) && groups_valid(view) &&
-           slots_valid(view, view->meta_slots, MAP_META_SLOTS, MAP_GROUP_META) &&
-           slots_valid(view, view->data_slots, MAP_DATA_SLOTS, MAP_GROUP_DATA);
+    return nodes_valid(view) && groups_valid(view) && slots_valid(view);
 }
 
 bool map_draft_sound(const struct map_draft *draft)
@@ -278,10 +274,9 @@ const struct map_group *map_view_of_ino(const struct map_view *view, uint64_t in
 const struct map_group *map_view_of_object(const struct map_view *view, uint64_t ino,
                                            uint32_t index)
 {
-    uint64_t slot = hash_u64(hash_u64(ino) + index) % MAP_DATA_SLOTS;
-    const struct map_group *group = map_view_group(view, view->data_slots[slot]);
-    assert(group);
-    return group;
+    uint32_t first = view->header->meta_groups;
+    uint32_t count = view->header->group_count - first;
+    return &view->groups[first + hash_u64(hash_u64(ino) + index) % count];
 }
 
 uint32_t map_group_in_sync_count(const struct map_group *group)

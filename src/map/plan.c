@@ -36,8 +36,8 @@
  * Minimal movement. A new node gets replicas until it has its share, but for a sixteenth, and
  * nobody else does. Which groups come is decided by rendezvous hashing: those that hash best to it.
  *
- * Limits. Loads are counted in groups of a kind, not in bytes: slots are spread evenly over groups,
- * and hashing spreads files evenly over slots.
+ * Limits. Loads are counted in groups of a kind, not in bytes: hashing spreads files and
+ * objects evenly over groups.
  *
  * Not here: when to look (controller.c), whether a step is safe (machine_group.c). */
 

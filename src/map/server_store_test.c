@@ -103,9 +103,10 @@ static void test_snapshots(void **state)
     struct sim *sim = sim_new(1);
     struct sim_node *node = sim_node_new(sim, "10.0.0.1");
     uint32_t nodes = MAP_COMMAND_INIT_NODES_MAX;
-    world = (struct world){.maps = {fixture_first_map(3, 2, 4, 8),
-                                    fixture_first_map(nodes, 3, MAP_META_SLOTS, MAP_DATA_SLOTS),
-                                    fixture_first_map(5, 3, 16, 64)}};
+    world =
+        (struct world){.maps = {fixture_first_map(3, 2, 4, 8),
+                                fixture_first_map(nodes, 3, MAP_META_SLOTS, MAP_DATA_GROUPS_MAX),
+                                fixture_first_map(5, 3, 16, 64)}};
     assert_true(world.maps[1]->bytes > MIB);
     reactor_spawn(sim_node_reactor(node), "test", test_fiber, NULL);
     assert_true(sim_run_until(sim, done, &world, 60 * NS_PER_S));
