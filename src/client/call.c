@@ -33,6 +33,7 @@ struct place {
     uint32_t group;
     uint32_t epoch;
     uint32_t node;
+    uint32_t cold_starts;
 };
 
 static struct flight *flight_new(struct client *client)
@@ -106,6 +107,7 @@ static int place_find(struct client *client, const struct client_call *call, str
     ret->epoch = group->epoch;
     ret->node = node->id;
     ret->incarnation = node->incarnation;
+    ret->cold_starts = group->cold_starts;
     map_node_addr(node, &ret->addr);
     return 0;
 }
@@ -226,6 +228,7 @@ int client_call(struct client *client, struct client_call *call)
                 call->answered_by_group = place.group;
                 call->answered_by_epoch = place.epoch;
                 call->answered_by_node = place.node;
+                call->cold_starts = place.cold_starts;
                 return status;
             }
         }

@@ -11,8 +11,10 @@
  *     data_io.c     pieces of objects in parallel, CRC per block      split.c  the arithmetic
  *       call.c        route by map, send, judge, wait, repeat until io_timeout
  *   release.c     closed files, told to the servers together
- *   inode.c       what is known of open inodes: attributes, inline bytes, lazy mtime, dirty groups
- *   three fibers: map (a new map wakes stuck calls), lazy (late mtimes), reassert (open files)
+ *   inode.c       what is known of open inodes: attributes, inline bytes, lazy mtime
+ *   dirty.c       what an fsync has to cover, also of closed ones
+ *   four fibers: map (a new map wakes stuck calls), lazy (late mtimes), reassert (open files),
+ *   linger (flushes for closed ones)
  *
  * Invariants.
  * I1. A mutating request keeps its (slot, slot_seq) through all repetitions, whoever answers; the
@@ -119,6 +121,10 @@ struct client *client_new(struct rpc *rpc, struct map_client *map,
     htable_init(&client->inodes);
     list_init(&client->lazy);
     waitq_init(&client->lazy_wait);
+    list_init(&client->lingering);
+    list_init(&client->lost);
+    waitq_init(&client->linger_wait);
+    waitq_init(&client->linger_room);
     list_init(&client->files);
     client_closed_init(client);
     waitq_init(&client->lost_wait);
@@ -127,6 +133,7 @@ struct client *client_new(struct rpc *rpc, struct map_client *map,
     rpc_on_peer_lost(rpc, peer_lost, client);
     fiber_spawn("client-map", map_fiber, client);
     fiber_spawn("client-lazy", client_lazy_fiber, client);
+    fiber_spawn("client-linger", client_linger_fiber, client);
     fiber_spawn("client-reassert", reassert_fiber, client);
     return client;
 }

@@ -4,6 +4,7 @@
 
 #include "base/list.h"
 #include "client/client.h"
+#include "client/dirty.h"
 #include "client/split.h"
 
 enum {
@@ -20,7 +21,6 @@ enum {
 #define CLIENT_BACKOFF_MIN_NS    NS_PER_MS
 #define CLIENT_BACKOFF_MAX_NS    (50 * NS_PER_MS)
 #define CLIENT_LAZY_NS           NS_PER_S /* a modification time is sent this late at most */
-#define CLIENT_LINGER_NS         NS_PER_S /* what was not yet synced is remembered after close */
 #define CLIENT_STATFS_TIMEOUT_NS (2 * NS_PER_S)
 #define CLIENT_CAREFUL_NS        (10 * NS_PER_S)
 #define CLIENT_END_NS            (2 * NS_PER_S) /* client_flush_all */
@@ -70,8 +70,14 @@ struct client {
     struct list free_flights;
     uint32_t free_flight_count;
     struct htable inodes; /* struct client_inode by inode number */
-    struct list lazy;     /* inodes with a modification time or dirty groups to look after */
+    struct list lazy;     /* inodes with a modification time to be sent */
     struct waitq lazy_wait;
+    struct list lingering; /* closed inodes with changes that may not be durable */
+    struct list lost;      /* closed inodes with changes that may have been lost */
+    uint32_t lingering_count;
+    uint32_t lost_count;
+    struct waitq linger_wait; /* the fiber that asks for flushes */
+    struct waitq linger_room;
     struct list files; /* all struct client_file */
     struct client_closed closed;
     uint64_t open_ids;      /* chosen for registrations: a repeated OPEN is the same one */
@@ -82,6 +88,7 @@ struct client {
     uint64_t careful_until_ns; /* a write has failed: sizes follow the data until then */
     uint64_t changes;          /* acknowledged, ever */
     struct client_changed changed[MAP_GROUPS_MAX + 1]; /* by group */
+    struct client_flushed flushed[MAP_GROUPS_MAX + 1]; /* by group */
     struct client_dir_attr dir_attrs[CLIENT_DIR_ATTRS];
     uint64_t links_changed_ns; /* the last link, unlink or rename of ours ended */
     struct wire_statfs statfs;
@@ -114,7 +121,8 @@ struct client_call {
     uint32_t answered_by_group;
     uint32_t answered_by_epoch; /* of the group */
     uint32_t answered_by_node;
-    struct rpc_call rpc; /* the answer, until client_call_fini */
+    uint32_t cold_starts; /* of the group, when it answered */
+    struct rpc_call rpc;  /* the answer, until client_call_fini */
 };
 /* >= 0 or the callee's final error; -EIO after the deadline. Whatever it returns, fini. */
 may_yield must_check int client_call(struct client *client, struct client_call *call);
@@ -174,15 +182,10 @@ bool client_dir_attr(struct client *client, uint64_t ino, struct wire_attr *ret_
 
 /* ---- inodes of open files (inode.c) ---------------------------------------------------------- */
 
-struct client_dirty {
-    uint32_t group;
-    uint32_t cold_starts; /* of the group, when it acknowledged */
-    bool meta;            /* the inode's group; else one of its data */
-};
-
 struct client_inode {
     struct htable_node node; /* in client->inodes */
     struct list lazy_link;   /* in client->lazy */
+    struct list linger_link; /* in client->lingering, or, if it is lost, in client->lost */
     struct client *client;
     uint64_t ino;
     uint32_t refs; /* files, and fibers at work */
@@ -196,10 +199,10 @@ struct client_inode {
     uint64_t inline_at_ns;
     uint64_t inline_change; /* attr.change the bytes belong to */
     uint32_t inline_bytes;
-    struct client_dirty *dirty; /* groups that took changes of it since the last fsync */
+    struct client_dirty *dirty;
     uint32_t dirty_count;
     uint32_t dirty_room;
-    uint64_t dirty_at_ns; /* the last write */
+    bool lost;
 };
 
 struct client_inode *client_inode_find(struct client *client, uint64_t ino);
@@ -207,6 +210,8 @@ struct client_inode *client_inode_find(struct client *client, uint64_t ino);
 struct client_inode *client_inode_take(struct client *client, const struct wire_attr *attr);
 struct client_inode *client_inode_get(struct client_inode *inode);
 void client_inode_put(struct client_inode *inode);
+/* Forget it: nobody has a reference. */
+void client_inode_free(struct client_inode *inode);
 /* Attributes as just answered: remembered unless older than what is known. asked_ns: when the
  * question was sent. */
 void client_inode_learn(struct client_inode *inode, const struct wire_attr *attr,
@@ -222,17 +227,13 @@ static inline bool client_inode_inline(const struct client_inode *inode)
 void client_inode_lazy_mtime(struct client_inode *inode, int64_t mtime_ns);
 /* Send the lazy modification time now, if there is one. */
 may_yield must_check int client_inode_flush(struct client_inode *inode);
-/* A group acknowledged a change of the inode (data, or, with meta, of the inode itself). */
-void client_inode_dirty(struct client_inode *inode, uint32_t group, bool meta);
-/* How often the group has lost its memory, as far as the map here tells (map_format.h). */
-uint32_t client_cold_starts(struct client *client, uint32_t group);
 void client_inode_inline_put(struct client_inode *inode, struct slice data, uint64_t asked_ns);
 void client_inode_inline_drop(struct client_inode *inode);
 /* GROW: size is a new minimum; moves inline data out if it is beyond what fits. change: as in
  * wire_meta.h. */
 may_yield must_check int client_inode_grow(struct client_inode *inode, uint64_t size,
                                            uint64_t change);
-/* Fiber: sends lazy modification times, forgets closed inodes. */
+/* Fiber: sends lazy modification times. */
 void client_lazy_fiber(void *arg);
 
 /* ---- open files (op_open.c) ------------------------------------------------------------------ */

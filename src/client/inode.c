@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What the client knows of the inodes it has open (theory in client.c).
  *
- * An entry lives while it has references, and for CLIENT_LINGER_NS longer if data was written that
- * no fsync has covered: an fsync through a later open has to cover it, too. The servers flush
- * every 100 ms by themselves, so after that time there is nothing left to remember. */
+ * An entry lives while it has references, and for longer if there is a modification time to be sent
+ * or if there are changes that an fsync through a later open would have to cover (dirty.c). */
 #include "client/client_internal.h"
 
 #include <string.h>
@@ -35,21 +34,23 @@ struct client_inode *client_inode_take(struct client *client, const struct wire_
         inode->attr = *attr;
         fiber_mutex_init(&inode->meta_lock);
         list_init(&inode->lazy_link);
+        list_init(&inode->linger_link);
         htable_insert(&client->inodes, &inode->node, hash_u64(attr->ino));
     }
-    inode->refs++;
-    return inode;
+    return client_inode_get(inode);
 }
 
 struct client_inode *client_inode_get(struct client_inode *inode)
 {
+    client_linger_end(inode);
     inode->refs++;
     return inode;
 }
 
-static void inode_free(struct client_inode *inode)
+void client_inode_free(struct client_inode *inode)
 {
     assert(inode->refs == 0 && !inode->mtime_lazy_ns);
+    client_linger_end(inode);
     list_remove(&inode->lazy_link);
     htable_remove(&inode->client->inodes, &inode->node);
     mem_free(inode->inline_data);
@@ -57,26 +58,17 @@ static void inode_free(struct client_inode *inode)
     mem_free(inode);
 }
 
-/* Have the lazy fiber look at the inode at due_ns, or sooner if that was asked before. */
-static void lazy_schedule(struct client_inode *inode, uint64_t due_ns)
-{
-    struct client *client = inode->client;
-    if (!list_empty(&inode->lazy_link))
-        return; /* it will come by, and look again */
-    inode->lazy_due_ns = due_ns;
-    list_push_back(&client->lazy, &inode->lazy_link);
-    waitq_wake_all(&client->lazy_wait);
-}
-
 void client_inode_put(struct client_inode *inode)
 {
     assert(inode->refs > 0);
     if (--inode->refs > 0)
         return;
-    if (inode->mtime_lazy_ns || inode->dirty_count)
-        lazy_schedule(inode, env_now_ns() + CLIENT_LINGER_NS);
+    if (inode->mtime_lazy_ns)
+        return; /* the lazy fiber will come by, and put it again */
+    if (inode->dirty_count)
+        client_linger(inode);
     else
-        inode_free(inode);
+        client_inode_free(inode);
 }
 
 void client_inode_learn(struct client_inode *inode, const struct wire_attr *attr, uint64_t asked_ns)
@@ -112,7 +104,11 @@ void client_inode_lazy_mtime(struct client_inode *inode, int64_t mtime_ns)
 {
     assert(mtime_ns > 0);
     inode->mtime_lazy_ns = MAX(inode->mtime_lazy_ns, mtime_ns);
-    lazy_schedule(inode, env_now_ns() + CLIENT_LAZY_NS);
+    if (!list_empty(&inode->lazy_link))
+        return; /* the lazy fiber will come by */
+    inode->lazy_due_ns = env_now_ns() + CLIENT_LAZY_NS;
+    list_push_back(&inode->client->lazy, &inode->lazy_link);
+    waitq_wake_all(&inode->client->lazy_wait);
 }
 
 static int grow(struct client_inode *inode, uint64_t size, uint64_t change, int64_t mtime_ns)
@@ -143,29 +139,6 @@ int client_inode_grow(struct client_inode *inode, uint64_t size, uint64_t change
     return grow(inode, size, change, (int64_t)env_wall_ns());
 }
 
-uint32_t client_cold_starts(struct client *client, uint32_t group)
-{
-    struct map_view *view = map_client_view(client->map);
-    const struct map_group *row = view ? map_view_group(view, group) : NULL;
-    return row ? row->cold_starts : 0;
-}
-
-void client_inode_dirty(struct client_inode *inode, uint32_t group, bool meta)
-{
-    inode->dirty_at_ns = env_now_ns();
-    for (uint32_t i = 0; i < inode->dirty_count; i++) {
-        if (inode->dirty[i].group == group)
-            return; /* with the count of its first change: what came before counts, too */
-    }
-    if (inode->dirty_count == inode->dirty_room) {
-        inode->dirty_room = MAX(inode->dirty_room * 2, 8u);
-        assert(inode->dirty_room <= 2 * MAP_GROUPS_MAX);
-        inode->dirty = mem_realloc(inode->dirty, inode->dirty_room * sizeof inode->dirty[0]);
-    }
-    inode->dirty[inode->dirty_count++] =
-        (struct client_dirty){group, client_cold_starts(inode->client, group), meta};
-}
-
 void client_inode_inline_drop(struct client_inode *inode)
 {
     mem_free(inode->inline_data);
@@ -185,7 +158,7 @@ void client_inode_inline_put(struct client_inode *inode, struct slice data, uint
     inode->inline_at_ns = asked_ns;
 }
 
-/* The inode's time has come: send what is due; let it go if nobody has it open. */
+/* The inode's time has come: send what is due. */
 static void lazy_visit(struct client_inode *inode)
 {
     client_inode_get(inode);
@@ -193,8 +166,6 @@ static void lazy_visit(struct client_inode *inode)
     if (result < 0 && result != -ENOENT && result != -ESTALE)
         log_warn("client-mtime", "ino=%llx error=%s effect=\"modification time not updated\"",
                  (unsigned long long)inode->ino, error_name(result));
-    if (env_now_ns() >= inode->dirty_at_ns + CLIENT_LINGER_NS && inode->refs == 1)
-        inode->dirty_count = 0; /* flushed by the servers meanwhile */
     client_inode_put(inode);
 }
 

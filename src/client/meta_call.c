@@ -134,7 +134,7 @@ void meta_call_fini(struct meta_call *meta)
     client_call_fini(&meta->call);
 }
 
-/* Verbs whose effect fsync of the inode has to cover. CREATE marks the inode it makes itself. */
+/* Verbs whose effect fsync of the file has to cover. CREATE marks the inode it makes itself. */
 static bool changes_inode(enum rpc_type type)
 {
     return type == RPC_SETATTR || type == RPC_TRUNCATE || type == RPC_INLINE_WRITE ||
@@ -149,10 +149,12 @@ int meta_call_attr(struct client *client, const struct client_cred *cred, struct
     if (result == 0 && (!meta->rep.attr_valid || !attr_plausible(&meta->rep.attr)))
         result = -ERR_CORRUPT_WIRE;
     if (result == 0) {
-        struct client_inode *inode = client_inode_find(client, meta->rep.attr.ino);
+        if (changes_inode(meta->type) && S_ISREG(meta->rep.attr.mode)) {
+            struct client_inode *inode = client_inode_take(client, &meta->rep.attr);
+            client_dirty_note(inode, &meta->call, true);
+            client_inode_put(inode);
+        }
         client_learn(client, &meta->rep.attr, asked_ns);
-        if (inode && changes_inode(meta->type))
-            client_inode_dirty(inode, meta->call.answered_by_group, true);
         *ret_attr = meta->rep.attr;
     }
     meta_call_fini(meta);

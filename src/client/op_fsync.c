@@ -9,112 +9,113 @@
 #include "base/mem.h"
 #include "base/plant.h"
 
-static int sync_meta(struct client *client, uint64_t ino, uint32_t *ret_group)
+static int sync_meta(struct client *client, uint64_t ino, uint32_t *ret_group,
+                     uint32_t *ret_cold_starts)
 {
     struct meta_call meta = {.type = RPC_SYNC, .req.ino = ino};
     int result = meta_call(client, NULL, &meta);
     *ret_group = meta.call.answered_by_group;
+    *ret_cold_starts = meta.call.cold_starts;
     meta_call_fini(&meta);
     return result;
 }
 
 int client_sync_inode(struct client *client, uint64_t ino)
 {
-    uint32_t group;
+    uint32_t group, cold_starts;
     uint64_t before = client->changes;
-    int result = sync_meta(client, ino, &group);
+    int result = sync_meta(client, ino, &group, &cold_starts);
     if (result < 0 || group > MAP_GROUPS_MAX || client->changed[group].since == 0)
         return result;
     struct client_changed *changed = &client->changed[group];
-    uint32_t now = 1 + client_cold_starts(client, group);
+    uint32_t now = 1 + cold_starts;
     bool lost = changed->since != now;
     /* What was acknowledged meanwhile may not be part of this sync: it is left to the next. */
     changed->since = changed->last > before ? now : 0;
-    return lost ? -EIO : 0; /* as for files (memory_lost) */
+    return lost ? -EIO : 0; /* as for files */
+}
+
+int client_sync_group(struct client *client, uint32_t group, uint32_t *ret_cold_starts)
+{
+    struct wire_obj_req req = {.session = client->session};
+    struct client_call call = {
+        .type = RPC_OBJ_SYNC,
+        .route = CLIENT_ROUTE_GROUP,
+        .group = group,
+        .body = &req,
+    };
+    int result = client_call(client, &call);
+    if (result >= 0)
+        *ret_cold_starts = call.cold_starts;
+    client_call_fini(&call);
+    return result;
 }
 
 struct sync_group {
     struct gather *gather;
-    struct client_inode *inode;
+    struct client *client;
     uint32_t group;
+    uint32_t cold_starts; /* when it answered */
 };
 
 static void sync_group_fiber(void *arg)
 {
     struct sync_group *sync = arg;
-    struct wire_obj_req req = {.session = sync->inode->client->session, .ino = sync->inode->ino};
-    struct client_call call = {
-        .type = RPC_OBJ_SYNC,
-        .route = CLIENT_ROUTE_GROUP,
-        .ino = sync->inode->ino,
-        .group = sync->group,
-        .body = &req,
-    };
-    int result = client_call(sync->inode->client, &call);
-    client_call_fini(&call);
-    gather_done(sync->gather, result);
+    int result = PLANT(CLIENT_FSYNC_PARTIAL)
+                     ? 0
+                     : client_sync_group(sync->client, sync->group, &sync->cold_starts);
+    gather_done(sync->gather, result < 0 ? result : 0);
 }
 
-/* A group that took a change and has lost its memory since cannot promise that the change is
- * there, although it says that all it knows is durable. */
-static bool memory_lost(struct client *client, const struct client_dirty *dirty, uint32_t count)
+/* Ask the groups of the dirty rows and the inode's own; syncs: room for all of them. */
+static int ask_groups(struct client_inode *inode, struct sync_group *syncs, uint32_t *ret_count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        if (client_cold_starts(client, dirty[i].group) != dirty[i].cold_starts)
-            return true;
-    }
-    return false;
-}
-
-static int sync_groups(struct client_inode *inode, const struct client_dirty *dirty, uint32_t count)
-{
-    struct sync_group *syncs = mem_alloc((count + 1) * sizeof *syncs);
     struct gather gather;
+    uint32_t count = 0;
     gather_init(&gather);
-    for (uint32_t i = 0; i < count; i++) {
-        if (dirty[i].meta || PLANT(CLIENT_FSYNC_PARTIAL))
+    for (uint32_t i = 0; i < inode->dirty_count; i++) {
+        const struct client_dirty *dirty = &inode->dirty[i];
+        if (dirty->meta)
             continue; /* the SYNC below */
         gather.pending++;
-        syncs[i] = (struct sync_group){&gather, inode, dirty[i].group};
-        fiber_spawn("client-sync", sync_group_fiber, &syncs[i]);
+        syncs[count] = (struct sync_group){&gather, inode->client, dirty->group, dirty->life};
+        fiber_spawn("client-sync", sync_group_fiber, &syncs[count++]);
     }
-    uint32_t group;
-    int meta_result = sync_meta(inode->client, inode->ino, &group);
+    struct sync_group *own = &syncs[count++];
+    int own_result = sync_meta(inode->client, inode->ino, &own->group, &own->cold_starts);
     int result = gather_wait(&gather);
-    mem_free(syncs);
-    return result < 0 ? result : meta_result;
+    *ret_count = count;
+    return result < 0 ? result : own_result;
 }
 
-static int sync_inode(struct client_inode *inode)
+static int sync_groups(struct client_inode *inode)
 {
-    int result = client_inode_flush(inode);
-    if (result < 0)
+    uint64_t covers = inode->client->changes;
+    struct sync_group *syncs = mem_alloc((inode->dirty_count + 1) * sizeof *syncs);
+    uint32_t count;
+    bool lost = false;
+    int result = ask_groups(inode, syncs, &count);
+    for (uint32_t i = 0; result == 0 && i < count; i++)
+        lost |= client_dirty_flushed(inode, syncs[i].group, covers, syncs[i].cold_starts);
+    mem_free(syncs);
+    if (!lost)
         return result;
-    /* Changes from now on begin a new set: they are not part of this fsync. */
-    uint32_t count = inode->dirty_count;
-    struct client_dirty *dirty = inode->dirty;
-    inode->dirty = NULL;
-    inode->dirty_count = 0;
-    inode->dirty_room = 0;
-    result = sync_groups(inode, dirty, count);
-    if (result < 0) { /* the next fsync has to ask again */
-        for (uint32_t i = 0; i < count; i++)
-            client_inode_dirty(inode, dirty[i].group, dirty[i].meta);
-    } else if (memory_lost(inode->client, dirty, count)) {
-        log_warn("client-fsync",
-                 "ino=%llx why=\"all servers of a group restarted since the last write\" "
-                 "effect=\"fsync fails once: what was written since the last one may be lost\"",
-                 (unsigned long long)inode->ino);
-        result = -EIO;
-    }
-    mem_free(dirty);
-    return result;
+    log_warn("client-fsync",
+             "ino=%llx why=\"all servers of a group restarted since the last write\" "
+             "effect=\"fsync fails once: what was written since the last one may be lost\"",
+             (unsigned long long)inode->ino);
+    return -EIO;
 }
 
 int client_fsync(struct client_file *file)
 {
     struct client_inode *inode = client_inode_get(file->inode);
-    int result = sync_inode(inode);
+    uint64_t began = inode->client->changes;
+    int result = client_inode_flush(inode);
+    if (result == 0)
+        result = sync_groups(inode);
+    if (result < 0)
+        client_dirty_told(inode, began);
     client_inode_put(inode);
     return result;
 }

@@ -95,6 +95,7 @@ int client_flush(struct client_file *file)
 int client_release(struct client_file *file)
 {
     struct client *client = file->client;
+    client_linger_room(client);
     struct client_inode *inode = file->inode;
     int result = client_inode_flush(inode);
     while (file->reasserting) /* it holds the file; it ends, for every call does */
