@@ -198,9 +198,7 @@ static int change_once(struct meta_op *op, const struct meta_verb *verb)
 {
     struct meta_replay *replay;
     struct disk_request done;
-    int result = store_reserve(group_store(op->mg->group), 0, verb->flags & VERB_FREEING);
-    if (result == 0)
-        result = meta_replay_begin(op->mg, op->req, op->deadline_ns, &op->seen_seq, &done, &replay);
+    int result = meta_replay_begin(op->mg, op->req, op->deadline_ns, &op->seen_seq, &done, &replay);
     if (result < 0)
         return result;
     if (result == 1) {
@@ -208,7 +206,9 @@ static int change_once(struct meta_op *op, const struct meta_verb *verb)
         int waited = meta_wait(op->mg, op->seen_seq);
         return waited < 0 ? waited : result;
     }
-    result = change(op, verb);
+    result = store_reserve(group_store(op->mg->group), 0, verb->flags & VERB_FREEING);
+    if (result == 0)
+        result = change(op, verb);
     int waited = meta_wait(op->mg, op->seen_seq); /* M4: failures, too */
     meta_replay_end(replay);
     if (waited < 0 && result == 0)
