@@ -217,6 +217,7 @@ static void explore(struct driver *driver, struct run *run)
     images_init(&images, run->machine, run->base, &run->trace, run->seed);
     run->base = NULL;
     uint32_t points_max = run->machine->zone_pages ? POINTS_ZONED_MAX : POINTS_MAX;
+    points_max = run->workload->points_max ? run->workload->points_max : points_max;
     points_max = depth ? MIN(points_max, (uint32_t)POINTS_NESTED_MAX) : points_max;
     for (uint32_t i = 0; i < points_max && !enough(driver) && images_next(&images); i++) {
         uint32_t count = images_variants(&images, depth ? VARIANTS_NESTED : VARIANTS);

@@ -135,12 +135,17 @@ static struct slice row_slice(const struct row *row)
     return slice_of(row, ROW_BYTES_MIN + row->pad_bytes);
 }
 
-static struct slice object_key(uint32_t object, uint8_t key[9])
+static struct slice row_key(uint8_t table, uint32_t index, uint8_t key[9])
 {
     be32_store(key, GROUP);
-    key[4] = 0x20;
-    be32_store(key + 5, object);
+    key[4] = table;
+    be32_store(key + 5, index);
     return slice_of(key, 9);
+}
+
+static struct slice object_key(uint32_t object, uint8_t key[9])
+{
+    return row_key(OBJECT_TABLE, object, key);
 }
 
 static bool parts_right(const struct row *row)
@@ -493,6 +498,21 @@ void owner_delete(struct owner *owner)
     struct state *state = history_step(owner->history, store_commit(owner->store, &batch));
     state->objects[object] = (struct object_state){0};
     owner->rows[object].stamp = 0;
+    store_batch_fini(&batch);
+}
+
+void owner_bulk(struct owner *owner)
+{
+    static const uint8_t value[BULK_BYTES];
+    if (store_reserve(owner->store, 0, true) < 0)
+        return;
+    uint32_t first = (uint32_t)random_below(&owner->random, BULK_RUNS) * BULK_ROWS;
+    struct store_batch batch;
+    uint8_t key[9];
+    store_batch_init(&batch);
+    for (uint32_t i = 0; i < BULK_ROWS; i++)
+        store_batch_put(&batch, row_key(BULK_TABLE, first + i, key), slice_of(value, sizeof value));
+    (void)history_step(owner->history, store_commit(owner->store, &batch));
     store_batch_fini(&batch);
 }
 

@@ -21,6 +21,11 @@ enum {
     HISTORY_MAX = 1500,
     PAD_MAX = 5900, /* inline bytes of a row */
     GROUP = 9,
+    OBJECT_TABLE = 0x20,
+    BULK_TABLE = 0x21,
+    BULK_ROWS = 20, /* written together: a run */
+    BULK_RUNS = 5,
+    BULK_BYTES = 4500,
 };
 
 /* ---- the oracle ---------------------------------------------------------------------------- */
@@ -118,6 +123,8 @@ void owner_apply(struct owner *owner);
 void owner_truncate(struct owner *owner);
 may_yield bool owner_cut(struct owner *owner);
 may_yield void owner_delete(struct owner *owner);
+/* Rows of no meaning, for a tree of several segments: they are checked by store_check alone. */
+may_yield void owner_bulk(struct owner *owner);
 /* Wait until all operations so far are durable: they are promised then. */
 may_yield void owner_wait_durable(struct owner *owner);
 /* Wait until they are written: nothing is promised. */

@@ -12,6 +12,18 @@
 #include "base/assert.h"
 
 const struct workload workloads[] = {
+    {.name = "empty",
+     .about = "data segments emptied at one go while checkpoints write nodes in several",
+     .segments = 56,
+     .objects = 20,
+     .pad_max = PAD_MAX,
+     .blocks_max = 48,
+     .changes_max = 4,
+     .warm_ops = 60,
+     .ops = 350,
+     .points_max = 120,
+     .lives = 1,
+     .mix = {.commit = 14, .delete = 3, .durable = 10, .bulk = 5}},
     {.name = "small",
      .about = "small transactions",
      .segments = 16,
@@ -169,20 +181,27 @@ void owner_init(struct owner *owner, const struct workload *workload, struct his
 
 /* ---- operations ---- */
 
-enum step { COMMIT, APPEND, APPLY, TRUNCATE, CUT, DELETE, CHECKPOINT, DURABLE, WRITTEN, SLEEP };
+enum step {
+    COMMIT,
+    APPEND,
+    APPLY,
+    TRUNCATE,
+    CUT,
+    DELETE,
+    CHECKPOINT,
+    DURABLE,
+    WRITTEN,
+    SLEEP,
+    BULK
+};
 
 static enum step choose(struct random *random, const struct mix *mix)
 {
-    const uint8_t parts[] = {[COMMIT] = mix->commit,
-                             [APPEND] = mix->append,
-                             [APPLY] = mix->apply,
-                             [TRUNCATE] = mix->truncate,
-                             [CUT] = mix->cut,
-                             [DELETE] = mix->delete,
-                             [CHECKPOINT] = mix->checkpoint,
-                             [DURABLE] = mix->durable,
-                             [WRITTEN] = mix->written,
-                             [SLEEP] = mix->sleep};
+    const uint8_t parts[] = {
+        [COMMIT] = mix->commit,         [APPEND] = mix->append,   [APPLY] = mix->apply,
+        [TRUNCATE] = mix->truncate,     [CUT] = mix->cut,         [DELETE] = mix->delete,
+        [CHECKPOINT] = mix->checkpoint, [DURABLE] = mix->durable, [WRITTEN] = mix->written,
+        [SLEEP] = mix->sleep,           [BULK] = mix->bulk};
     uint32_t sum = 0, step = 0;
     for (uint32_t i = 0; i < ARRAY_COUNT(parts); i++)
         sum += parts[i];
@@ -228,6 +247,9 @@ static void do_step(struct run *run)
         break;
     case SLEEP:
         fiber_sleep(random_below(&owner->random, run->workload->sleep_max_us * NS_PER_US));
+        break;
+    case BULK:
+        owner_bulk(owner);
         break;
     }
 }

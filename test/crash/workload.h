@@ -12,7 +12,7 @@ enum { NODE_OLD = 7, NODE_NEW = 8 }; /* whose store it is: tells them apart afte
 
 /* How often each operation happens, in parts of the sum. */
 struct mix {
-    uint8_t commit, append, apply, truncate, cut, delete, checkpoint, durable, written, sleep;
+    uint8_t commit, append, apply, truncate, cut, delete, checkpoint, durable, written, sleep, bulk;
 };
 
 struct workload {
@@ -26,6 +26,7 @@ struct workload {
     uint32_t sleep_max_us;
     uint32_t warm_ops; /* before the recording */
     uint32_t ops;
+    uint32_t points_max; /* crash points to try; 0: the usual */
     uint32_t lives; /* opened so often in the recording; ends by close, or by the process's death */
     bool fill;      /* warm up until there is no space */
     bool checkpoints; /* one after the other, beside the operations */
