@@ -2,6 +2,7 @@
 /* Goal: verbs keep their word through retries, failovers, damaged replies and the end of a mount;
  * mutations happen once, and what was lost is told.
  * Method: a client over the simulator against fake servers that fail on demand. */
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -35,6 +36,54 @@ static void exactly_once(void **state)
 {
     fake_start(5);
     fake_run(exactly_once_body);
+    fake_free();
+}
+
+static bool same_request(const struct wire_obj_req *a, const struct wire_obj_req *b)
+{
+    return a->session == b->session && a->slot == b->slot && a->slot_seq == b->slot_seq;
+}
+
+static void object_once_body(void)
+{
+    struct client_options short_options = {.io_timeout_ns = 3 * NS_PER_S};
+    struct client *client = fake_client(&short_options);
+    struct client_file *file = create(client, "f");
+    const struct wire_obj_req *last = fake.changes; /* the newest first */
+    static uint8_t bytes[20000];
+    CHECK(write_at(file, 0, bytes, sizeof bytes) == 0);
+    CHECK(last[0].session != 0 && last[0].slot_seq > 0 && !(last[0].flags & OBJ_RETRY));
+    /* a lost reply: the same request, and it says so */
+    fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){0, 1, -ERR_RECOVERING, true};
+    CHECK(write_at(file, 0, bytes, 100) == 0);
+    CHECK(same_request(&last[0], &last[1]) && !same_request(&last[1], &last[2]));
+    CHECK((last[0].flags & OBJ_RETRY) && !(last[1].flags & OBJ_RETRY));
+    fake.faults[RPC_OBJ_PUNCH] = (struct fake_fault){0, 1, -ERR_RECOVERING, true};
+    CHECK(client_fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 100) == 0);
+    CHECK(same_request(&last[0], &last[1]) && (last[0].flags & OBJ_RETRY));
+    /* damaged on the way, though an earlier copy may have been whole */
+    fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){0, 1, -ERR_CORRUPT_DATA, false};
+    CHECK(write_at(file, 0, bytes, 100) == 0);
+    CHECK(same_request(&last[0], &last[1]) && (last[0].flags & OBJ_RETRY));
+    /* refused: the slot goes on; given up: it does not */
+    fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){0, 1, -ENOSPC, false};
+    CHECK(write_at(file, 0, bytes, 100) == -ENOSPC);
+    CHECK(write_at(file, 0, bytes, 100) == 0);
+    CHECK(last[0].slot == last[1].slot && last[0].slot_seq == last[1].slot_seq + 1);
+    uint64_t slot = last[0].slot;
+    fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){0, 1u << 30, -ERR_NO_QUORUM, false};
+    CHECK(write_at(file, 0, bytes, 100) == -EIO);
+    fake.faults[RPC_OBJ_WRITE].count = 0;
+    CHECK(last[0].slot == slot);
+    CHECK(write_at(file, 0, bytes, 100) == 0);
+    CHECK(last[0].slot != slot && last[0].slot_seq == 1 && !(last[0].flags & OBJ_RETRY));
+    CHECK(client_release(file) == 0);
+}
+
+static void object_once(void **state)
+{
+    fake_start(5);
+    fake_run(object_once_body);
     fake_free();
 }
 
@@ -410,6 +459,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exactly_once),
+        cmocka_unit_test(object_once),
         cmocka_unit_test(deadline),
         cmocka_unit_test(damaged_reply),
         cmocka_unit_test(failover),

@@ -549,6 +549,10 @@ static void serve_object(void *service, struct rpc_request *request)
     enum rpc_type type = (enum rpc_type)request->header->type;
     const struct wire_obj_req *req = request->body;
     fake.calls[type]++;
+    if (type == RPC_OBJ_WRITE || type == RPC_OBJ_PUNCH) {
+        memmove(&fake.changes[1], &fake.changes[0], sizeof fake.changes - sizeof fake.changes[0]);
+        fake.changes[0] = *req;
+    }
     int status = not_here(request, (uint32_t)(uintptr_t)service);
     if (status == 0)
         status = fault_take(type, false);

@@ -51,6 +51,7 @@ struct fake {
     struct fake_fault faults[RPC_TYPE_MAX + 1];
     uint32_t calls[RPC_TYPE_MAX + 1];   /* requests that arrived */
     uint32_t applied[RPC_TYPE_MAX + 1]; /* mutations that happened */
+    struct wire_obj_req changes[4];     /* the last OBJ_WRITE and OBJ_PUNCH that arrived */
     uint32_t opens;                     /* registered now */
     uint32_t wrong_crcs;                /* of OBJ_WRITE */
     uint32_t flip_reads;                /* so many OBJ_READ replies get a flipped bit */

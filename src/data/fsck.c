@@ -21,6 +21,20 @@ struct walk {
     void *context;
 };
 
+/* At the first row of a group's table; end: the key behind its last. */
+static struct store_iter *table_iter(struct store *store, uint32_t group, uint8_t table,
+                                     uint8_t end[5])
+{
+    uint8_t from[5];
+    be32_store(from, group);
+    be32_store(end, group);
+    from[4] = table;
+    end[4] = table + 1;
+    struct store_iter *iter = store_iter_new(store);
+    store_iter_seek(iter, slice_of(from, sizeof from));
+    return iter;
+}
+
 static void check_run(struct walk *walk, const struct data_row *row)
 {
     const struct map_view *view = walk->fsck->view;
@@ -39,21 +53,33 @@ static void check_run(struct walk *walk, const struct data_row *row)
     walk->fn(walk->context, &run);
 }
 
+static void check_requests(struct fsck *fsck, struct store *store, uint32_t group)
+{
+    uint8_t end[5];
+    struct slice key, value;
+    struct disk_data_request row;
+    int result;
+    struct store_iter *iter = table_iter(store, group, DATA_TABLE_REQUEST, end);
+    while ((result = store_iter_next(iter, slice_of(end, sizeof end), &key, &value)) > 0) {
+        if (data_request_parse(key, value, &row) < 0)
+            fsck_tell(fsck, FSCK_ROW, "group %u, a request's row of %u + %u bytes", group,
+                      key.bytes, value.bytes);
+    }
+    store_iter_free(iter);
+    if (result < 0)
+        fsck_tell(fsck, FSCK_READ, "requests of group %u: %s", group, error_text(result));
+}
+
 void data_fsck_runs(struct fsck *fsck, uint32_t group, bool tell, data_fsck_fn fn, void *context)
 {
     struct walk walk = {.fsck = fsck, .tell = tell, .group = group, .fn = fn, .context = context};
     struct store *store = fsck_store(fsck, group);
-    uint8_t from[5], end[5];
+    uint8_t end[5];
     struct slice key, value;
     int result;
     if (!store)
         return;
-    be32_store(from, group);
-    be32_store(end, group);
-    from[4] = DATA_TABLE_EXTENT;
-    end[4] = DATA_TABLE_EXTENT + 1;
-    struct store_iter *iter = store_iter_new(store);
-    store_iter_seek(iter, slice_of(from, sizeof from));
+    struct store_iter *iter = table_iter(store, group, DATA_TABLE_EXTENT, end);
     while ((result = store_iter_next(iter, slice_of(end, sizeof end), &key, &value)) > 0) {
         struct data_row row;
         if (data_row_parse(key, value, &row) == 0)
@@ -65,6 +91,8 @@ void data_fsck_runs(struct fsck *fsck, uint32_t group, bool tell, data_fsck_fn f
     store_iter_free(iter);
     if (result < 0 && tell)
         fsck_tell(fsck, FSCK_READ, "data rows of group %u: %s", group, error_text(result));
+    if (tell)
+        check_requests(fsck, store, group);
 }
 
 /* ---- one store ------------------------------------------------------------------------------- */
@@ -87,16 +115,11 @@ static void check_data(struct fsck *fsck, struct store *store, uint32_t node, st
 static int add_group(struct fsck *fsck, struct store *store, uint32_t node, uint32_t group,
                      uint64_t *blocks)
 {
-    uint8_t from[5], end[5];
+    uint8_t end[5];
     struct slice key, value;
     int result;
-    be32_store(from, group);
-    be32_store(end, group);
-    from[4] = DATA_TABLE_EXTENT;
-    end[4] = DATA_TABLE_EXTENT + 1;
-    struct store_iter *iter = store_iter_new(store);
+    struct store_iter *iter = table_iter(store, group, DATA_TABLE_EXTENT, end);
     struct buf *buf = buf_new(DATA_EXTENT_BLOCKS_MAX * DATA_BLOCK_BYTES);
-    store_iter_seek(iter, slice_of(from, sizeof from));
     while ((result = store_iter_next(iter, slice_of(end, sizeof end), &key, &value)) > 0) {
         struct data_row row;
         if (data_row_parse(key, value, &row) < 0)

@@ -363,6 +363,15 @@ static void data_row(struct run *run)
     edit->key.bytes = sizeof key.bytes;
     memcpy(edit->key.data, key.bytes, sizeof key.bytes);
 }
+static void request_row(struct run *run)
+{
+    struct edit *edit = add_edit(run);
+    const struct map_group *group = map_view_of_object(map_client_view(run->map), 1, 0);
+    struct data_key key = data_request_key(group->id, 7, 0);
+    edit->key.bytes = sizeof key.bytes;
+    memcpy(edit->key.data, key.bytes, sizeof key.bytes);
+    set_value(edit, "abc", 3);
+}
 static void differs(struct run *run)
 {
     run->one_member = true;
@@ -395,6 +404,7 @@ static const struct {
     {data_no_inode, FSCK_DATA_NO_INODE},
     {data_behind, FSCK_DATA_BEHIND},
     {data_row, FSCK_SPACE},
+    {request_row, FSCK_ROW},
     {differs, FSCK_DIFFERS},
 };
 
