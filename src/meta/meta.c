@@ -24,7 +24,7 @@
  * M2. An inode without names has nlink 0 and an ORPHAN row, or is gone.
  * M3. A file inode's number is used once: the reservation of numbers is in the log before the
  *     first use (serving.c). A directory's number is random and checked.
- * M4. A reply leaves when everything that it depends on has committed.
+ * M4. A reply leaves when everything that it depends on has committed, from who still serves then.
  * M5. What a changing request did is a row written with it; a repetition reads that row.
  * M6. A file moved to objects never comes back inline; size and data of an inline file change
  *     in one record.

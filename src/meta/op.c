@@ -220,9 +220,7 @@ static int read_verb(struct meta_op *op, const struct meta_verb *verb)
 {
     op->now_ns = (int64_t)env_wall_ns();
     int result = verb->read(op);
-    if (op->seen_seq == 0)
-        return result;
-    int waited = meta_wait(op->mg, op->seen_seq); /* M4 */
+    int waited = meta_wait(op->mg, op->seen_seq); /* M4; it is an answer only if we still serve */
     return waited < 0 ? waited : result;
 }
 
