@@ -65,7 +65,9 @@ struct meta_group {
     struct timer purge_timer;
     bool purging;
     struct list orphans; /* struct meta_orphan */
-    uint32_t reapers;    /* fibers at work */
+    uint64_t orphans_noted;
+    uint64_t orphans_durable; /* of them, the first so many */
+    uint32_t reapers;         /* fibers at work */
     uint64_t grace_until_ns;
 };
 

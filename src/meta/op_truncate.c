@@ -4,7 +4,9 @@
  * A file starts inline. It moves to objects, for good, when it is to become larger than
  * META_INLINE_MAX: under the inode's lock its bytes are written to object 0, then one record clears
  * the flag and deletes the inline row. If that record never comes, the object is overwritten by
- * the next move: the whole of META_INLINE_MAX is written each time, so nothing old shows. */
+ * the next move: the whole of META_INLINE_MAX is written each time, so nothing old shows. What was
+ * fsynced while it was inline must outlive the death of all nodes, and the client does not know
+ * that there are data in that group now: so they are durable before the record is made. */
 #include <sys/stat.h>
 
 #include "data/data.h"
@@ -28,11 +30,15 @@ int op_spill(struct meta_op *op, struct meta_txn *txn, struct txn_inode *inode)
             .ino = inode->ino,
             .bytes = META_INLINE_MAX,
         };
+        const struct data_request sync = {.type = RPC_OBJ_SYNC, .ino = inode->ino};
+        uint64_t deadline_ns = env_now_ns() + META_DATA_PATIENCE_NS;
         int result = op_inline_load(txn, inode, buf->data);
         if (result == 0)
             result = data_call(service->rpc, service->map, &write,
-                               (struct buf_slice){buf, 0, META_INLINE_MAX},
-                               env_now_ns() + META_DATA_PATIENCE_NS);
+                               (struct buf_slice){buf, 0, META_INLINE_MAX}, deadline_ns);
+        if (result == 0)
+            result =
+                data_call(service->rpc, service->map, &sync, (struct buf_slice){0}, deadline_ns);
         buf_put(buf);
         if (result < 0)
             return result;

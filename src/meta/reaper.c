@@ -4,7 +4,11 @@
  * An ORPHAN row is written with the change that takes the last name; it names the work that is
  * left: data objects, extended attributes, inline data, the inode. The row goes with the inode, in
  * one record, after the data: whatever dies in between is done again. After a change of primary
- * nothing is deleted until clients have had time to say what they have open. */
+ * nothing is deleted until clients have had time to say what they have open.
+ *
+ * The data are in other groups. If all nodes die, theirs may keep the deletion while ours loses the
+ * ORPHAN row, and the name is back: so the row is durable before the data go. One flush serves all
+ * orphans that there were when it was asked for. */
 #include "meta/reaper.h"
 
 #include <sys/stat.h>
@@ -22,6 +26,7 @@ enum { REAPERS_MAX = 4 };
 struct meta_orphan {
     struct list link;
     uint64_t ino;
+    uint64_t number;        /* of mg->orphans_noted */
     uint64_t not_before_ns; /* after a failure */
     bool taken;             /* a fiber is at it */
 };
@@ -57,11 +62,26 @@ static int delete_rows(struct meta_txn *txn, struct txn_inode *inode)
     return txn_commit(txn);
 }
 
-static int delete_data(const struct meta_group *mg, const struct txn_inode *inode)
+static int make_durable(struct meta_group *mg, const struct meta_orphan *orphan)
+{
+    if (orphan->number <= mg->orphans_durable)
+        return 0;
+    uint64_t covers = mg->orphans_noted;
+    int result = group_flush(mg->group);
+    if (result == 0)
+        mg->orphans_durable = MAX(mg->orphans_durable, covers);
+    return result;
+}
+
+static int delete_data(struct meta_group *mg, const struct meta_orphan *orphan,
+                       const struct txn_inode *inode)
 {
     const struct meta_service *service = mg->service;
     if (!S_ISREG(inode->row.mode) || (inode->row.flags & ATTR_INLINE))
         return 0;
+    int result = make_durable(mg, orphan);
+    if (result < 0)
+        return result;
     const struct data_truncation truncation = {
         .ino = inode->ino,
         .size = MAX(inode->row.size, (uint64_t)META_INLINE_MAX),
@@ -71,8 +91,9 @@ static int delete_data(const struct meta_group *mg, const struct txn_inode *inod
 }
 
 /* 0: it is gone, or is no orphan. */
-static int reap(struct meta_group *mg, uint64_t ino)
+static int reap(struct meta_group *mg, const struct meta_orphan *orphan)
 {
+    uint64_t ino = orphan->ino;
     struct meta_txn txn;
     struct txn_inode *inode;
     txn_begin(&txn, mg, env_now_ns() + META_OP_PATIENCE_NS);
@@ -83,7 +104,7 @@ static int reap(struct meta_group *mg, uint64_t ino)
         txn_del(&txn, key_slice(&key));
         result = txn_commit(&txn);
     } else if (result == 0) {
-        result = delete_data(mg, inode);
+        result = delete_data(mg, orphan, inode);
         if (result == 0)
             result = delete_rows(&txn, inode);
     }
@@ -111,7 +132,7 @@ static void reap_one(struct meta_group *mg, struct meta_orphan *orphan)
     orphan->taken = true;
     int result = store_reserve(group_store(mg->group), 0, true);
     if (result == 0)
-        result = reap(mg, orphan->ino);
+        result = reap(mg, orphan);
     if (mg->dead)
         return; /* the list has been freed */
     list_remove(&orphan->link);
@@ -162,6 +183,7 @@ void meta_reaper_add(struct meta_group *mg, uint64_t ino)
         return;
     struct meta_orphan *orphan = mem_zalloc(sizeof *orphan);
     orphan->ino = ino;
+    orphan->number = ++mg->orphans_noted;
     list_push_back(&mg->orphans, &orphan->link);
     meta_reaper_kick(mg);
 }

@@ -36,14 +36,14 @@ int plain_file_make(struct client *client, uint32_t file, uint32_t bytes)
     return result < 0 ? result : released;
 }
 
-/* One byte more is asked for than there should be. */
-static int check_content(struct client_file *open, uint32_t file, uint32_t bytes)
+/* Of ask bytes from the start, these are there, and no more. */
+static int check_content(struct client_file *open, uint32_t file, uint32_t bytes, uint32_t ask)
 {
     struct client_data data;
-    int result = client_read(open, 0, bytes + 1, &data);
+    int result = client_read(open, 0, ask, &data);
     if (result < 0)
         return result;
-    uint8_t *got = mem_alloc(bytes + 1);
+    uint8_t *got = mem_alloc(ask);
     uint8_t *want = mem_alloc(bytes);
     fill(want, bytes, file);
     client_data_copy(&data, got);
@@ -55,20 +55,31 @@ static int check_content(struct client_file *open, uint32_t file, uint32_t bytes
     return result < 0 ? result : 0;
 }
 
-int plain_file_check(struct client *client, uint32_t file, uint32_t bytes)
+/* exact: there is nothing behind the bytes. */
+static int check(struct client *client, uint32_t file, uint32_t bytes, bool exact)
 {
     char name[32];
     struct wire_attr attr;
     struct client_file *open;
     const struct client_place place = place_of(file, name);
     int result = client_lookup(client, &root, place.dir, place.name, &attr);
-    if (result == 0 && attr.size != bytes)
+    if (result == 0 && (attr.size < bytes || (exact && attr.size > bytes)))
         return -EBADMSG;
     if (result == 0)
         result = client_open(client, &root, attr.ino, &open);
     if (result < 0)
         return result;
-    result = check_content(open, file, bytes);
+    result = check_content(open, file, bytes, exact ? bytes + 1 : bytes);
     int released = client_release(open);
     return result < 0 ? result : released;
+}
+
+int plain_file_check(struct client *client, uint32_t file, uint32_t bytes)
+{
+    return check(client, file, bytes, true);
+}
+
+int plain_file_check_start(struct client *client, uint32_t file, uint32_t bytes)
+{
+    return check(client, file, bytes, false);
 }

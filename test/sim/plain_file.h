@@ -11,5 +11,8 @@
 may_yield must_check int plain_file_make(struct client *client, uint32_t file, uint32_t bytes);
 /* Is it there, of that size, with that content? The same; -EBADMSG: it is not what was written. */
 may_yield must_check int plain_file_check(struct client *client, uint32_t file, uint32_t bytes);
+/* The same, but the file may be longer. */
+may_yield must_check int plain_file_check_start(struct client *client, uint32_t file,
+                                                uint32_t bytes);
 
 #endif
