@@ -11,7 +11,7 @@
  *     data_io.c     pieces of objects in parallel, CRC per block      split.c  the arithmetic
  *       call.c        route by map, send, judge, wait, repeat until io_timeout
  *   release.c     closed files, told to the servers together
- *   inode.c       what is known of open inodes: attributes, inline bytes, lazy mtime
+ *   inode.c       what is known of inodes, open or changed: attributes, inline bytes, lazy mtime
  *   dirty.c       what an fsync has to cover, also of closed ones
  *   four fibers: map (a new map wakes stuck calls), lazy (late mtimes), reassert (open files),
  *   linger (flushes for closed ones)

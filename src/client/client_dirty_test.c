@@ -143,6 +143,41 @@ static void truncation_without_an_open_file_counts(void **state)
     run(cut_by_path_body);
 }
 
+/* ---- directories ----------------------------------------------------------------------------- */
+
+static uint64_t make_dir(struct client *client, const char *name)
+{
+    struct client_place place = {CFS_ROOT_INO, text(name)};
+    struct wire_attr attr = {0};
+    CHECK(client_mknod(client, &fake_cred, &place, S_IFDIR | 0755, 0, &attr) == 0);
+    return attr.ino;
+}
+
+static void directories_body(void)
+{
+    struct client *client = fake_client(&options);
+    uint64_t from = make_dir(client, "from"), to = make_dir(client, "to");
+    const struct client_place source = {from, text("name")}, target = {to, text("name")};
+    struct wire_attr attr;
+    CHECK(client_mknod(client, &fake_cred, &source, S_IFREG | 0644, 0, &attr) == 0);
+    fiber_sleep(SETTLED_NS);
+    CHECK(client_rename(client, &fake_cred, &source, &target, 0) == 0);
+    uint64_t made = make_dir(client, "made");
+    lose_memory(FAKE_META_GROUP);
+    fiber_sleep(SETTLED_NS);
+    const uint64_t changed[] = {from, to, made, CFS_ROOT_INO};
+    for (uint32_t i = 0; i < ARRAY_COUNT(changed); i++) {
+        CHECK(client_sync_inode(client, changed[i]) == -EIO);
+        CHECK(client_sync_inode(client, changed[i]) == 0);
+    }
+    CHECK(client_sync_inode(client, attr.ino) == 0); /* nothing was changed there */
+}
+
+static void each_directory_is_told_of_its_loss(void **state)
+{
+    run(directories_body);
+}
+
 /* ---- several fsyncs ---------------------------------------------------------------------------
  */
 
@@ -218,6 +253,7 @@ int main(void)
         cmocka_unit_test(closed_file_that_was_flushed_is_forgotten),
         cmocka_unit_test(flush_in_a_later_life_proves_nothing),
         cmocka_unit_test(truncation_without_an_open_file_counts),
+        cmocka_unit_test(each_directory_is_told_of_its_loss),
         cmocka_unit_test(fsyncs_beside_each_other_all_wait),
         cmocka_unit_test(failed_fsync_has_told),
     };

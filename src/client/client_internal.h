@@ -47,12 +47,6 @@ struct client_closed {
     struct waitq room;
 };
 
-/* Changes of names that a group has acknowledged since the last directory sync there. */
-struct client_changed {
-    uint32_t since; /* 1 + the group's cold starts at the first of them; 0: there is none */
-    uint64_t last;  /* the newest one's number (client.changes) */
-};
-
 /* attr.ino 0: free; at_ns 0: out of date. */
 struct client_dir_attr {
     struct wire_attr attr;
@@ -87,7 +81,6 @@ struct client {
     struct buf *zeroes;                        /* DATA_IO_MAX of them */
     uint64_t careful_until_ns; /* a write has failed: sizes follow the data until then */
     uint64_t changes;          /* acknowledged, ever */
-    struct client_changed changed[MAP_GROUPS_MAX + 1]; /* by group */
     struct client_flushed flushed[MAP_GROUPS_MAX + 1]; /* by group */
     struct client_dir_attr dir_attrs[CLIENT_DIR_ATTRS];
     uint64_t links_changed_ns; /* the last link, unlink or rename of ours ended */
@@ -180,7 +173,7 @@ void client_dir_forget(struct client *client, uint64_t ino);
 /* False: not known, or not believed any more. */
 bool client_dir_attr(struct client *client, uint64_t ino, struct wire_attr *ret_attr);
 
-/* ---- inodes of open files (inode.c) ---------------------------------------------------------- */
+/* ---- inodes, open or changed (inode.c) ------------------------------------------------------- */
 
 struct client_inode {
     struct htable_node node; /* in client->inodes */
@@ -206,8 +199,8 @@ struct client_inode {
 };
 
 struct client_inode *client_inode_find(struct client *client, uint64_t ino);
-/* A reference to the inode's entry, made if there is none. attr may be NULL if there is one. */
-struct client_inode *client_inode_take(struct client *client, const struct wire_attr *attr);
+/* A reference to the inode's entry; it is made if there is none, and has no attributes then. */
+struct client_inode *client_inode_take(struct client *client, uint64_t ino);
 struct client_inode *client_inode_get(struct client_inode *inode);
 void client_inode_put(struct client_inode *inode);
 /* Forget it: nobody has a reference. */

@@ -124,7 +124,7 @@ static int change_piece(struct client_inode *inode, enum rpc_type type, struct w
         result = client_call(client, &call);
         answered = call.rpc.reply != NULL;
         if (result >= 0)
-            client_dirty_note(inode, &call, false);
+            client_dirty_note(inode, &call);
         client_call_fini(&call);
     }
     if (answered)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* What an fsync has to cover, also after the file was closed.
  *
- * Problem. fsync answers for everything that this mount wrote to the file, through whichever open.
- * Servers flush by themselves within 100 ms of a change; but all members of a group may die before
- * they did. Time proves nothing, for the map tells of deaths late, and of disks that hang never.
+ * Problem. fsync answers for everything that this mount changed in the inode: what it wrote to the
+ * file, through whichever open, or which names it made and removed in the directory. Servers flush
+ * by themselves within 100 ms; but all members of a group may die before they did. Time proves
+ * nothing, for the map tells of deaths late, and of disks that hang never.
  *
  * Way. A change that a group acknowledged is noted with the inode: a *dirty row* per group, with
  * the number of the newest change there, and in which life of the group's memory (the map's
@@ -20,19 +21,20 @@
  *
  * Invariants.
  * D1. An acknowledged change is in the dirty rows of its inode until a flush has made it durable,
- * or an fsync has failed. D2. An fsync answers 0 only if each group that was dirty when it began
- * has flushed since, in the life of its oldest change. It takes no row away before: another fsync
- * beside it asks, too. D3. A loss is told once: by -EIO from an fsync. An fsync that fails for any
- * other reason has told as well that nothing before it is certain; its rows stay, without their
- * life. D4. An inode lingers or is lost only while nobody has a reference.
+ *     or an fsync has failed.
+ * D2. An fsync answers 0 only if each group that was dirty when it began has flushed since, in the
+ *     life of its oldest change. It takes no row away before: another fsync beside it asks, too.
+ * D3. A loss is told once: by -EIO from an fsync. An fsync that fails for any other reason has
+ *     told as well that nothing before it is certain; its rows stay, without their life.
+ * D4. An inode lingers or is lost only while nobody has a reference.
  *
  * Failures. A group does not answer: its inodes linger, and it is asked again. The client dies:
  * nobody is left to be told.
  *
- * Limits. CLIENT_LINGERING_MAX closed inodes wait for flushes; then closes wait
- * (client_linger_room). CLIENT_LOST_MAX are remembered as lost, then the oldest are not; the log
- * says so. Both together are some tens of MiB. A false EIO is possible where memory was lost: an
- * open file remembers its changes until an fsync, though they are flushed by then. */
+ * Limits. CLIENT_LINGERING_MAX inodes wait for flushes; then closes and changes wait
+ * (client_linger_room). CLIENT_LOST_MAX are remembered as lost, then the oldest are not, and the
+ * log says so. Both together are some tens of MiB. A false EIO is possible where memory was lost:
+ * an open file remembers its changes until an fsync, though they are flushed by then. */
 #include "client/dirty.h"
 #include "client/client_internal.h"
 
@@ -68,7 +70,7 @@ static void row_drop(struct client_inode *inode, struct client_dirty *row)
     *row = inode->dirty[--inode->dirty_count];
 }
 
-void client_dirty_note(struct client_inode *inode, const struct client_call *call, bool meta)
+void client_dirty_note(struct client_inode *inode, const struct client_call *call)
 {
     uint32_t group = call->answered_by_group;
     struct client_dirty *row = row_of(inode, group);
@@ -79,7 +81,7 @@ void client_dirty_note(struct client_inode *inode, const struct client_call *cal
             inode->dirty = mem_realloc(inode->dirty, inode->dirty_room * sizeof inode->dirty[0]);
         }
         row = &inode->dirty[inode->dirty_count++];
-        *row = (struct client_dirty){.group = group, .life = LIFE_TOLD, .meta = meta};
+        *row = (struct client_dirty){.group = group, .life = LIFE_TOLD};
     }
     if (row->life == LIFE_TOLD)
         row->life = call->cold_starts;

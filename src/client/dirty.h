@@ -18,7 +18,6 @@ struct client_dirty {
     uint64_t last; /* the newest one's number (client.changes) */
     uint32_t group;
     uint32_t life; /* the group's cold starts when it acknowledged the oldest */
-    bool meta;     /* the inode's group; else one of its data */
 };
 
 /* What a group has told of its flushes. */
@@ -30,8 +29,8 @@ struct client_flushed {
 
 /* How often the group has lost its memory, as far as the map here tells (map_format.h). */
 uint32_t client_cold_starts(struct client *client, uint32_t group);
-/* The call, answered, changed the inode's data or, with meta, the inode itself. */
-void client_dirty_note(struct client_inode *inode, const struct client_call *call, bool meta);
+/* The call was acknowledged; an fsync of the inode has to cover it. */
+void client_dirty_note(struct client_inode *inode, const struct client_call *call);
 /* The group flushed in the given life, asked when client->changes was covers. True: changes of the
  * inode may be lost, and this is told now. */
 must_check bool client_dirty_flushed(struct client_inode *inode, uint32_t group, uint64_t covers,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the client knows of the inodes it has open (theory in client.c).
+/* What the client knows of inodes that it has open or has changed (theory in client.c).
  *
  * An entry lives while it has references, and for longer if there is a modification time to be sent
  * or if there are changes that an fsync through a later open would have to cover (dirty.c). */
@@ -24,18 +24,17 @@ struct client_inode *client_inode_find(struct client *client, uint64_t ino)
     return NULL;
 }
 
-struct client_inode *client_inode_take(struct client *client, const struct wire_attr *attr)
+struct client_inode *client_inode_take(struct client *client, uint64_t ino)
 {
-    struct client_inode *inode = client_inode_find(client, attr->ino);
+    struct client_inode *inode = client_inode_find(client, ino);
     if (!inode) {
         inode = mem_zalloc(sizeof *inode);
         inode->client = client;
-        inode->ino = attr->ino;
-        inode->attr = *attr;
+        inode->ino = ino;
         fiber_mutex_init(&inode->meta_lock);
         list_init(&inode->lazy_link);
         list_init(&inode->linger_link);
-        htable_insert(&client->inodes, &inode->node, hash_u64(attr->ino));
+        htable_insert(&client->inodes, &inode->node, hash_u64(ino));
     }
     return client_inode_get(inode);
 }

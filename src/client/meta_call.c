@@ -70,14 +70,23 @@ static int unpack_reply(struct meta_call *meta)
     return 0;
 }
 
-static void note_change(struct client *client, uint32_t group)
+static void note_change(struct client *client, uint64_t ino, const struct client_call *call)
 {
-    if (group > MAP_GROUPS_MAX)
-        return;
-    struct client_changed *changed = &client->changed[group];
-    if (changed->since == 0)
-        changed->since = 1 + client_cold_starts(client, group);
-    changed->last = ++client->changes;
+    struct client_inode *inode = client_inode_take(client, ino);
+    client_dirty_note(inode, call);
+    client_inode_put(inode);
+}
+
+/* A change was acknowledged, for an fsync of each inode that it concerns to cover: the one that the
+ * request names first (of names: their directory), the other one, and one that was made. */
+static void note_changes(struct client *client, const struct meta_call *meta, bool answered)
+{
+    const struct wire_attr *attr = &meta->rep.attr;
+    note_change(client, meta->req.ino, &meta->call);
+    if (meta->req.ino2 && meta->req.ino2 != meta->req.ino)
+        note_change(client, meta->req.ino2, &meta->call);
+    if (answered && meta->rep.attr_valid && attr_plausible(attr) && attr->ino != meta->req.ino)
+        note_change(client, attr->ino, &meta->call);
 }
 
 /* A change went out: the directories that it named are as the answer says, or not known. */
@@ -103,6 +112,7 @@ int meta_call(struct client *client, const struct client_cred *cred, struct meta
     if ((meta->req.flags & META_OPEN) && !meta->req.open_id)
         meta->req.open_id = ++client->open_ids;
     if (is_mutating(meta->type)) {
+        client_linger_room(client);
         slot = slot_take(&client->meta_slots);
         meta->req.slot = (uint32_t)slot->index;
         meta->req.slot_seq = slot->seq;
@@ -118,11 +128,12 @@ int meta_call(struct client *client, const struct client_cred *cred, struct meta
         .deadline_ns = meta->deadline_ns,
     };
     int result = client_call(client, &meta->call);
-    if (slot && result >= 0)
-        note_change(client, meta->call.answered_by_group);
-    if (result >= 0)
+    bool acknowledged = result >= 0;
+    if (acknowledged)
         result = unpack_reply(meta);
     if (slot) {
+        if (acknowledged)
+            note_changes(client, meta, result == 0);
         slot_give(&client->meta_slots, slot);
         learn_dirs(client, meta, result == 0, asked_ns);
     }
@@ -134,13 +145,6 @@ void meta_call_fini(struct meta_call *meta)
     client_call_fini(&meta->call);
 }
 
-/* Verbs whose effect fsync of the file has to cover. CREATE marks the inode it makes itself. */
-static bool changes_inode(enum rpc_type type)
-{
-    return type == RPC_SETATTR || type == RPC_TRUNCATE || type == RPC_INLINE_WRITE ||
-           type == RPC_GROW;
-}
-
 int meta_call_attr(struct client *client, const struct client_cred *cred, struct meta_call *meta,
                    struct wire_attr *ret_attr)
 {
@@ -149,11 +153,6 @@ int meta_call_attr(struct client *client, const struct client_cred *cred, struct
     if (result == 0 && (!meta->rep.attr_valid || !attr_plausible(&meta->rep.attr)))
         result = -ERR_CORRUPT_WIRE;
     if (result == 0) {
-        if (changes_inode(meta->type) && S_ISREG(meta->rep.attr.mode)) {
-            struct client_inode *inode = client_inode_take(client, &meta->rep.attr);
-            client_dirty_note(inode, &meta->call, true);
-            client_inode_put(inode);
-        }
         client_learn(client, &meta->rep.attr, asked_ns);
         *ret_attr = meta->rep.attr;
     }

@@ -66,9 +66,8 @@ int client_create(struct client *client, const struct client_cred *cred,
         return open_existing(client, cred, place, ret_file);
     if (result < 0)
         return result;
-    struct client_inode *inode = client_inode_take(client, &attr);
+    struct client_inode *inode = client_inode_take(client, attr.ino);
     client_inode_learn(inode, &attr, asked_ns);
-    client_dirty_note(inode, &meta.call, true);
     if (attr.size == 0 && client_inode_inline(inode))
         client_inode_inline_put(inode, (struct slice){0}, asked_ns);
     *ret_file = client_file_new(inode, &meta);

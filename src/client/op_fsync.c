@@ -20,21 +20,6 @@ static int sync_meta(struct client *client, uint64_t ino, uint32_t *ret_group,
     return result;
 }
 
-int client_sync_inode(struct client *client, uint64_t ino)
-{
-    uint32_t group, cold_starts;
-    uint64_t before = client->changes;
-    int result = sync_meta(client, ino, &group, &cold_starts);
-    if (result < 0 || group > MAP_GROUPS_MAX || client->changed[group].since == 0)
-        return result;
-    struct client_changed *changed = &client->changed[group];
-    uint32_t now = 1 + cold_starts;
-    bool lost = changed->since != now;
-    /* What was acknowledged meanwhile may not be part of this sync: it is left to the next. */
-    changed->since = changed->last > before ? now : 0;
-    return lost ? -EIO : 0; /* as for files */
-}
-
 int client_sync_group(struct client *client, uint32_t group, uint32_t *ret_cold_starts)
 {
     struct wire_obj_req req = {.session = client->session};
@@ -73,9 +58,12 @@ static int ask_groups(struct client_inode *inode, struct sync_group *syncs, uint
     struct gather gather;
     uint32_t count = 0;
     gather_init(&gather);
+    const struct map_view *view = map_client_view(inode->client->map);
+    const struct map_group *home = view ? map_view_of_ino(view, inode->ino) : NULL;
+    uint32_t home_id = home ? home->id : 0;
     for (uint32_t i = 0; i < inode->dirty_count; i++) {
         const struct client_dirty *dirty = &inode->dirty[i];
-        if (dirty->meta)
+        if (dirty->group == home_id)
             continue; /* the SYNC below */
         gather.pending++;
         syncs[count] = (struct sync_group){&gather, inode->client, dirty->group, dirty->life};
@@ -107,10 +95,10 @@ static int sync_groups(struct client_inode *inode)
     return -EIO;
 }
 
-int client_fsync(struct client_file *file)
+int client_sync_inode(struct client *client, uint64_t ino)
 {
-    struct client_inode *inode = client_inode_get(file->inode);
-    uint64_t began = inode->client->changes;
+    struct client_inode *inode = client_inode_take(client, ino);
+    uint64_t began = client->changes;
     int result = client_inode_flush(inode);
     if (result == 0)
         result = sync_groups(inode);
@@ -118,4 +106,9 @@ int client_fsync(struct client_file *file)
         client_dirty_told(inode, began);
     client_inode_put(inode);
     return result;
+}
+
+int client_fsync(struct client_file *file)
+{
+    return client_sync_inode(file->client, file->inode->ino);
 }

@@ -15,11 +15,12 @@ int client_getattr_plain(struct client *client, const struct client_cred *cred, 
 
 /* Programs write and then look at the size: the answer to the write has it. Only for a fraction of
  * attr_ttl, because the kernel believes what it gets for a whole one; and links to the inode must
- * not have changed through us since. */
+ * not have changed through us since. What answers tell of directories is elsewhere (dir_attr.c). */
 static bool just_learned(const struct client_inode *inode)
 {
     const struct client *client = inode->client;
-    return env_now_ns() < inode->attr_at_ns + client->options.attr_ttl_ns / 10 &&
+    return !S_ISDIR(inode->attr.mode) &&
+           env_now_ns() < inode->attr_at_ns + client->options.attr_ttl_ns / 10 &&
            inode->attr_at_ns > client->links_changed_ns;
 }
 

@@ -77,7 +77,7 @@ int client_open(struct client *client, const struct client_cred *cred, uint64_t 
         meta_call_fini(&meta);
         return result;
     }
-    struct client_inode *inode = client_inode_take(client, attr);
+    struct client_inode *inode = client_inode_take(client, ino);
     client_inode_learn(inode, attr, asked_ns);
     bool newest = inode->attr.change == attr->change;
     if (newest && client_inode_inline(inode) && meta.tail.bytes == attr->size)
