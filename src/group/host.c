@@ -172,7 +172,10 @@ static void relog(void *context)
     for (struct htable_node *node = htable_walk(&host->groups, NULL); node;
          node = htable_walk(&host->groups, node)) {
         struct group *group = container_of(node, struct group, node);
-        for (uint64_t seq = group->applied_seq + 1; seq <= group_last(group); seq++) {
+        /* Before group_host_load, of a group with no mark in the journal: it holds nothing that is
+         * applied. */
+        uint64_t first = MAX(group->applied_seq + 1, group->log.first_seq);
+        for (uint64_t seq = first; seq <= group_last(group); seq++) {
             const struct group_record *record = log_at(&group->log, seq);
             const struct store_log_record again = {
                 .group = group->id,
