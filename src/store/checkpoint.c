@@ -33,10 +33,13 @@ void checkpoint_init(struct store *store)
     struct checkpoint *checkpoint = &store->checkpoint;
     waitq_init(&checkpoint->wake);
     waitq_init(&checkpoint->done);
+    checkpoint->ended_ns = env_now_ns();
     uint64_t device = (uint64_t)store->segment_count * store->segment_blocks * STORE_BLOCK_BYTES;
     uint64_t segment = (uint64_t)store->segment_blocks * STORE_BLOCK_BYTES;
     checkpoint->journal_bytes_max = MAX(MIN(256 * MIB, device / 32), segment / 4);
-    checkpoint->memtable_bytes_max = MIN(64 * MIB, store->options.memory_bytes / 8);
+    /* What it may add to the tree is kept free (segment_node_headroom). */
+    checkpoint->memtable_bytes_max =
+        MIN(MIN(64 * MIB, store->options.memory_bytes / 8), MAX(device / 128, MIB / 2));
 }
 
 void checkpoint_kick(struct store *store)
@@ -113,7 +116,7 @@ static int write_rows(struct store *store, struct disk_pointer *ret_pointer)
         const struct segment *segment = &store->segments[i];
         if (segment->state != SEGMENT_NODE)
             continue;
-        assert(segment->live >= segment->garbage && rows[i].live_blocks == 0);
+        assert(segment->live >= segment->garbage); /* S5: there may be a row of data */
         rows[i] = (struct disk_segment_row){.state = DISK_SEGMENT_NODE,
                                             .open = segment->open,
                                             .live_blocks = segment->live - segment->garbage,
@@ -160,8 +163,10 @@ static void publish(struct store *store)
     store->version++;
     journal_trim(store, store->super.journal_sequence);
     store->checkpoint.running = false;
+    store->tree_blocks = 0;
     for (uint32_t i = 0; i < store->segment_count; i++)
-        store->segments[i].not_node = false;
+        if (store->segments[i].state == SEGMENT_NODE)
+            store->tree_blocks += store->segments[i].live - store->segments[i].garbage;
     tree_collect(store);
     store->health.checkpoints++;
     no_yield_end();
@@ -248,6 +253,7 @@ void checkpoint_fiber(void *arg)
             checkpoint->wanted = true;
         }
         checkpoint->failing = result < 0;
+        checkpoint->ended_ns = env_now_ns();
         waitq_wake_all(&checkpoint->done);
         waitq_wake_all(&store->space);
         cleaner_kick(store);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Goal: segments change hands around a checkpoint that takes its time: data emptied meanwhile does
- * not become its nodes (S5), and what a failed attempt gave back the next one can use.
+/* Goal: segments change hands around a checkpoint that takes its time: what data was emptied of
+ * meanwhile may hold its nodes (S5), and what a failed attempt gave back the next one can use.
  * Method: a frozen table of several node segments, and the hand on the store's free segments. */
 #include "store/store_test_util.h"
 
@@ -63,26 +63,41 @@ static void empty_segment(struct world *world, const struct store_extent *extent
     put(world, 2 * ROWS, 8); /* says that it was durable, and is so itself */
 }
 
-static void emptied_meanwhile(void *arg)
+/* Data that was there when the table froze, or came after. */
+static void emptied_meanwhile(struct world *world, bool came_after)
 {
-    struct world *world = arg;
     struct store_extent extents[EXTENTS + 1];
+    uint32_t index = 0;
     world_format(world);
     world_open(world);
     struct store *store = world->store;
-    uint32_t index = fill_segment(world, extents);
+    store->checkpoint.memtable_bytes_max = 2 * MIB;
+    if (!came_after)
+        index = fill_segment(world, extents);
     put_many(world);
     checkpoint_kick(store);
     while (!store->frozen)
         fiber_sleep(10 * NS_PER_US);
+    if (came_after)
+        index = fill_segment(world, extents);
     empty_segment(world, extents);
     CHECK(world, store->frozen && store->segments[index].state == SEGMENT_FREE);
     CHECK(world, store->checkpoint.merged_rows < ROWS / 3); /* so it will take segments yet */
     store->segment_cursor = index;
     while (store->frozen)
         fiber_sleep(NS_PER_MS);
-    CHECK(world, store->segments[index].state != SEGMENT_NODE);
+    CHECK(world, store->segments[index].state == SEGMENT_NODE);
     CHECK(world, store_check(store) == 0);
+}
+
+static void emptied_that_was(void *arg)
+{
+    emptied_meanwhile(arg, false);
+}
+
+static void emptied_that_came(void *arg)
+{
+    emptied_meanwhile(arg, true);
 }
 
 static void look(void *arg)
@@ -96,12 +111,14 @@ static void look(void *arg)
 
 static void test_emptied_meanwhile(void **state)
 {
-    struct world world;
-    world_init(&world, 1, SEGMENTS);
-    world_run(&world, emptied_meanwhile, &world);
-    world_crash(&world, true);
-    world_run(&world, look, &world);
-    world_fini(&world);
+    for (uint32_t came_after = 0; came_after < 2; came_after++) {
+        struct world world;
+        world_init(&world, 1, SEGMENTS);
+        world_run(&world, came_after ? emptied_that_came : emptied_that_was, &world);
+        world_crash(&world, true);
+        world_run(&world, look, &world);
+        world_fini(&world);
+    }
 }
 
 static void fails_once(void *arg)
@@ -111,6 +128,7 @@ static void fails_once(void *arg)
     world_format(world);
     world_open(world);
     struct store *store = world->store;
+    store->checkpoint.memtable_bytes_max = 2 * MIB;
     put_many(world);
     for (uint32_t i = 1; i < SEGMENTS && store->segments_free > LEFT; i++) {
         if (store->segments[i].state != SEGMENT_FREE)

@@ -109,7 +109,7 @@ static int window_move(struct emptying *emptying, struct window *window)
             fiber_yield();
     }
     while (result == 0 && !store->fenced && !store->stopping &&
-           (store->extents.in_flight > IN_FLIGHT_MAX || space_memory_full(store)))
+           (store->extents.in_flight > IN_FLIGHT_MAX || space_memory_full(store, true)))
         (void)!waitq_wait(&store->space, env_now_ns() + 10 * NS_PER_MS);
     return result;
 }

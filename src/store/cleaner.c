@@ -98,11 +98,11 @@ void cleaner_pause(struct store *store)
         fiber_sleep(PAUSE_NS * (free - middle) / (top - middle));
 }
 
-/* The next victim needs space before this one's is proven free. Waiting for space makes the journal
- * hurry. */
+/* Before the next victim takes space, this one's must be proven free: what the cleaner has borrowed
+ * is the journal's and the nodes' (S7). Waiting for space makes the journal hurry. */
 static void wait_for_proof(struct store *store)
 {
-    uint32_t enough = segment_floor(store, URGENCY_CLEANER) + 2;
+    uint32_t enough = segment_floor(store, URGENCY_MEMBER);
     for (uint32_t i = 0; i < 100 && store->dying_count > 0 && store->segments_free < enough &&
                          !store->stopping && !store->fenced;
          i++)
@@ -181,6 +181,8 @@ void cleaner_fiber(void *arg)
         }
         if (!store->fenced && pressed(store) && node_clean_wanted(store))
             checkpoint_kick(store);
+        if (!store->fenced && pressed(store))
+            space_shrink(store);
         bool more = !store->fenced && discard_one(store);
         if (!store->stopping && !store->cleaner.wanted)
             (void)!waitq_wait(&store->cleaner.wake, env_now_ns() + (more ? DISCARD_NS : IDLE_NS));

@@ -160,6 +160,7 @@ void memtable_put(struct memtable *table, struct slice key, struct slice value)
     struct memtable_row **path[MEMTABLE_HEIGHT];
     struct probe probe = {.key = key};
     head_of(key, probe.head);
+    table->deletions += value.data == NULL;
     struct memtable_row *row = descend(table, &probe, path);
     if (row && slice_equal(memtable_key(row), key)) {
         set_value(table, row, value);

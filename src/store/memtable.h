@@ -40,9 +40,10 @@ struct memtable {
     struct memtable_pool *pool;
     struct memtable_row *head[MEMTABLE_HEIGHT];
     struct memtable_chunk *chunk;
-    uint64_t bytes;  /* arena in use: what the budget counts */
-    uint64_t count;  /* rows; grows with each new key, so it also tells whether rows were added */
-    uint64_t random; /* for heights */
+    uint64_t bytes; /* arena in use: what the budget counts */
+    uint64_t count; /* rows; grows with each new key, so it also tells whether rows were added */
+    uint64_t deletions; /* tombstones put, ever */
+    uint64_t random;    /* for heights */
 };
 
 /* Zeroed pool; it must outlive the table. */

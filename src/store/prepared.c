@@ -51,11 +51,13 @@ static void prepared_give(struct store *store, struct prepared *prepared)
     store->journal.prepared_spare = prepared;
 }
 
-static void pin(struct store *store, const struct prepared *prepared)
+static void pin(struct store *store, struct prepared *prepared)
 {
     for (uint32_t i = 0; i < prepared->extent_count; i++) {
-        const struct disk_record_extent *extent = &prepared->extents[i];
+        struct disk_record_extent *extent = &prepared->extents[i];
         uint32_t index = segment_of(store, extent->block);
+        if (segment_was_data(store, index))
+            extent->blocks = 0;
         if (store->recovering && store->segments[index].state == SEGMENT_FREE)
             segment_claim(store, index, SEGMENT_DATA);
         store->segments[index].pinned += extent->blocks;

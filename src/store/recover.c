@@ -9,7 +9,8 @@
  *
  * R1  What is replayed is a prefix of what was journaled, and contains all that was durable.
  * R2  Replaying computes the same table, the same live counts and the same pins as at run time:
- *     the segment table holds the counts as of the first record replayed.
+ *     the segment table holds the counts as of the first record replayed; but for segments whose
+ *     data was gone before nodes came (S5).
  * R3  A segment that the journal chain names was free when it was named, so by then its live count
  *     must have been replayed down to zero. If not, that is damage.
  * R4  At the end everything replayed is flushed, and a first entry that says so is durable, before
@@ -65,6 +66,7 @@ static int load_segments(struct store *store)
         segment->live = rows[i].live_blocks;
     }
     mem_free(rows);
+    store->tree_blocks = store->live_nodes;
     return result;
 }
 

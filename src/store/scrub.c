@@ -82,7 +82,7 @@ static void place_keep(struct scrub *scrub)
     uint64_t done = store->scrubbing.done_bytes;
     uint64_t every = MAX(MIN(total_bytes(store) / 64, (uint64_t)GIB), (uint64_t)MIB);
     if (done < scrub->kept_bytes + every || store->options.read_only || store->fenced ||
-        space_memory_full(store))
+        space_memory_full(store, false))
         return;
     uint8_t value[sizeof(struct disk_scrub_place) + NODE_KEY_MAX];
     const struct disk_scrub_place place = {

@@ -17,16 +17,21 @@
  *     otherwise would distrust older records that refer to the blocks and read them to verify.
  * S4  live is exact: it counts the blocks of backpointer rows (DATA) or of tree nodes of all trees
  *     in use (NODE). store_check compares.
- * S5  A checkpoint's segment table says for data what was live when it froze. So a data segment
- *     freed while it runs must not become a NODE segment before it ends (not_node). Others may:
- * those that a failed attempt gave back, the next one needs.
+ * S5  A checkpoint's segment table says for data what was live when it froze, for nodes what is
+ * when it ends. A segment that held data then, or since, and was freed (S3), may be of its nodes:
+ * the table says NODE, and recovery passes over what the records say of data there. By the end of
+ *     them nothing of it is left.
  *
  * S6  The journal takes what has been written before, where there is any, and the cleaner leaves it
  *     as many such segments as it may need: to overwrite blocks that a file has makes them durable
  * two to three times as fast as to give the file new ones, since no metadata has to follow.
  *
  * Each purpose leaves free segments to those more urgent (segment_floor), so that the journal,
- * checkpoints, deletes and the cleaner go on when the store is full for users.
+ * checkpoints, deletes and the cleaner go on when the store is full for users:
+ *
+ * S7  Who writes data leaves what journal and nodes may come to need until the next two checkpoints
+ *     have ended (the headrooms), and two more, which the cleaner may borrow: one that it fills,
+ *     one that it has emptied and that is not proven free yet.
  */
 #include "store/store_internal.h"
 
@@ -63,10 +68,22 @@ uint32_t segment_journal_headroom(const struct store *store)
     return most > now ? most - now : 0;
 }
 
+/* A merge writes at most the tree anew and what the memtable adds, all of it twice; some leaves may
+ * be filled by four fifths only. What the frozen and the active memtable add is then part of the
+ * tree that a later merge writes anew. */
+uint32_t segment_node_headroom(const struct store *store)
+{
+    uint64_t growth = 8 * store->checkpoint.memtable_bytes_max / STORE_BLOCK_BYTES;
+    uint64_t most = 2 * store->tree_blocks + growth;
+    return (uint32_t)div_up(most > store->live_nodes ? most - store->live_nodes : 0,
+                            store->segment_blocks);
+}
+
 uint32_t segment_floor(const struct store *store, enum segment_urgency urgency)
 {
-    uint32_t member = MAX(3u, store->segment_count * 3 / 100);
-    uint32_t user = member + segment_journal_headroom(store);
+    uint32_t headroom = segment_journal_headroom(store) + segment_node_headroom(store);
+    uint32_t member = headroom + MAX(2u, store->segment_count * 3 / 100); /* S7 */
+    uint32_t user = member + 1; /* what several writers have been admitted to */
     switch (urgency) {
     case URGENCY_JOURNAL:
         return 0;
@@ -84,14 +101,13 @@ uint32_t segment_floor(const struct store *store, enum segment_urgency urgency)
     WRONG("urgency");
 }
 
-/* The next free segment that will do. written: that the device has blocks for already. */
-static uint32_t find_free(const struct store *store, enum segment_state state, bool written)
+/* The next free segment. written: that the device has blocks for already. */
+static uint32_t find_free(const struct store *store, bool written)
 {
     for (uint32_t step = 0; step < store->segment_count; step++) {
         uint32_t index = (store->segment_cursor + step) % store->segment_count;
         const struct segment *segment = &store->segments[index];
-        if (segment->state == SEGMENT_FREE && (segment->dirty || !written) &&
-            !(state == SEGMENT_NODE && segment->not_node && !PLANT(STORE_NODE_EARLY)))
+        if (segment->state == SEGMENT_FREE && (segment->dirty || !written))
             return index;
     }
     return SEGMENT_NONE;
@@ -103,9 +119,9 @@ uint32_t segment_take(struct store *store, enum segment_state state, enum segmen
     if (store->segments_free <= segment_floor(store, urgency))
         return SEGMENT_NONE;
     if (state == SEGMENT_JOURNAL)
-        index = find_free(store, state, true); /* S6 */
+        index = find_free(store, true); /* S6 */
     if (index == SEGMENT_NONE)
-        index = find_free(store, state, false);
+        index = find_free(store, false);
     if (index == SEGMENT_NONE)
         return SEGMENT_NONE;
     struct segment *segment = &store->segments[index];
@@ -138,7 +154,6 @@ void segment_free(struct store *store, uint32_t index)
     assert(index > 0 && segment->state != SEGMENT_FREE && segment->state != SEGMENT_SUPER);
     assert(segment->live == 0 && segment->pinned == 0 && segment->fresh == 0);
     assert(segment->users == 0 && segment->garbage == 0);
-    segment->not_node = store->checkpoint.running && segment->state == SEGMENT_DATA;
     set_state(store, index, SEGMENT_FREE);
     segment->open = false;
     segment->frontier = 0;
@@ -202,10 +217,18 @@ uint64_t segment_awaited_lsn(const struct store *store)
     return lsn > store->journal.proven_lsn ? lsn : 0;
 }
 
+bool segment_was_data(const struct store *store, uint32_t index)
+{
+    return store->recovering && store->segments[index].state == SEGMENT_NODE &&
+           !PLANT(STORE_NODE_MISTAKEN);
+}
+
 void segment_live_add(struct store *store, uint64_t block, uint32_t blocks)
 {
     uint32_t index = segment_of(store, block);
     struct segment *segment = &store->segments[index];
+    if (segment_was_data(store, index))
+        return;
     if (store->recovering && segment->state == SEGMENT_FREE)
         segment_claim(store, index, SEGMENT_DATA); /* opened after the checkpoint, never resumed */
     assert(segment->state == SEGMENT_DATA || store->recovering);
@@ -218,11 +241,14 @@ void segment_live_del(struct store *store, uint64_t block, uint32_t blocks, uint
 {
     uint32_t index = segment_of(store, block);
     struct segment *segment = &store->segments[index];
-    if (segment->live < blocks) {
-        /* Only owners that break B1 get here. Space would leak or be lost: say so, stay safe. */
-        log_error("store-live-underflow", "segment=%u live=%u blocks=%u", index, segment->live,
-                  blocks);
-        blocks = segment->live;
+    if (segment_was_data(store, index))
+        return;
+    uint32_t live = segment->state == SEGMENT_NODE ? 0 : segment->live;
+    if (live < blocks) {
+        /* Owners that break B1, or a damaged journal. Space would leak or be lost: say so, stay
+         * safe. */
+        log_error("store-live-underflow", "segment=%u live=%u blocks=%u", index, live, blocks);
+        blocks = live;
     }
     if (PLANT(STORE_LIVE_UNCOUNTED))
         return;

@@ -34,12 +34,11 @@ enum segment_state {
 
 struct segment {
     uint8_t state;
-    bool open;     /* being appended to */
-    bool dirty;    /* has been written since it was last discarded */
-    bool not_node; /* of DATA, freed while a checkpoint runs: its snapshot may count data here */
-    bool listed;   /* in store.dying */
-    bool stuck;    /* the cleaner could not empty it */
-    uint16_t zero;
+    bool open;   /* being appended to */
+    bool dirty;  /* has been written since it was last discarded */
+    bool listed; /* in store.dying */
+    bool stuck;  /* the cleaner could not empty it */
+    uint8_t zero[3];
     uint32_t live;     /* blocks that rows or tree nodes refer to */
     uint32_t garbage;  /* NODE: part of live that the next tree version no longer needs */
     uint32_t pinned;   /* blocks of prepared log records */
@@ -66,10 +65,14 @@ void segment_claim(struct store *store, uint32_t index, enum segment_state state
 uint32_t segment_take(struct store *store, enum segment_state state, enum segment_urgency urgency);
 /* Segments the journal may yet come to need between two checkpoints. */
 uint32_t segment_journal_headroom(const struct store *store);
+/* And tree nodes until the next two have ended. */
+uint32_t segment_node_headroom(const struct store *store);
 uint32_t segment_floor(const struct store *store, enum segment_urgency urgency);
 /* Take a free segment out of circulation while it is discarded, and put it back. */
 void segment_lend(struct store *store, uint32_t index, bool out);
 void segment_free(struct store *store, uint32_t index);
+/* Recovery: nodes are in the segment, so what records say of data in it is over (S5). */
+bool segment_was_data(const struct store *store, uint32_t index);
 /* Accounting of blocks that lie in one segment. */
 void segment_live_add(struct store *store, uint64_t block, uint32_t blocks);
 void segment_live_del(struct store *store, uint64_t block, uint32_t blocks, uint64_t lsn);
@@ -137,6 +140,7 @@ struct checkpoint {
     bool wanted;
     bool running;
     bool failing;            /* the last one failed: said so once */
+    uint64_t ended_ns;       /* the last one, well or not */
     uint64_t lsn;            /* records before it are in the tree being made */
     uint64_t must_flush_lsn; /* prepared records, logged again */
     struct node_log written;
@@ -190,6 +194,7 @@ struct store {
     uint32_t node_segment; /* open, or SEGMENT_NONE */
     uint64_t live_data;    /* blocks, over all data segments */
     uint64_t live_nodes;   /* blocks of both copies */
+    uint64_t tree_blocks;  /* of them, what the newest tree needs */
     uint32_t *dying;       /* segments to look at when the journal has proven more */
     uint32_t dying_count;
     struct memtable_pool memtable_pool;
@@ -267,7 +272,11 @@ may_yield must_check int recover(struct store *store);
 void store_fence(struct store *store, const char *what, int error);
 /* Blocks that new data may still take (may be negative). */
 int64_t space_left(const struct store *store);
-/* Must those who are about to write wait until merge and device have caught up? */
-bool space_memory_full(const struct store *store);
+/* Must those who are about to write, or to take away, wait until merge and device have caught up?
+ */
+bool space_memory_full(const struct store *store, bool freeing);
+/* Rows that were taken away are space after the next checkpoint: have one, if the last is not quite
+ * new. */
+void space_shrink(struct store *store);
 
 #endif

@@ -103,7 +103,7 @@ static void progress(struct merge *merge)
     struct store *store = merge->store;
     struct checkpoint *checkpoint = &store->checkpoint;
     checkpoint->merged_rows = MAX(checkpoint->merged_rows, merge->rows);
-    if (!waitq_empty(&store->space) && !space_memory_full(store))
+    if (!waitq_empty(&store->space) && !space_memory_full(store, false))
         waitq_wake_all(&store->space);
 }
 
