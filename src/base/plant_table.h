@@ -46,6 +46,7 @@ X(META_DECIDES_UNPREPARED, "meta-txn", 2, "a transaction is decided though a par
 X(META_OPEN_DELETED, "meta-stress", 2, "files that are open are deleted with their last name")
 X(META_RMDIR_FULL, "meta-model", 2, "a directory with names in it can be removed")
 X(META_PRESUMES_COMMIT, "meta-txn", 2, "a transaction that nobody knows counts as committed")
+X(META_INO_UNFLUSHED, "numbers", 1, "inode numbers are given that are not reserved durably")
 X(META_DECISION_UNFLUSHED, "meta-stress", 60, "a decision is acted on before it is durable")
 /* data */
 X(DATA_READ_UNCHECKED, "data-cluster", 2, "checksums are not looked at on reads")

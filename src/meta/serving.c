@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/plant.h"
 #include "meta/meta_internal.h"
 #include "meta/open.h"
 #include "meta/participant.h"
@@ -240,6 +241,8 @@ int meta_serving(void *context, struct group *group)
 
 /* ---- inode numbers ------------------------------------------------------------------------ */
 
+/* Numbers are given once, also after a loss of all memory: objects of a lost file may be left, and
+ * must not be those of another. So that they are reserved is on the media before one is given. */
 static int reserve_inos(struct meta_group *mg)
 {
     struct meta_key key;
@@ -254,8 +257,10 @@ static int reserve_inos(struct meta_group *mg)
     struct store_batch batch;
     store_batch_init(&batch);
     store_batch_put(&batch, key_slice(&key), slice_of(&next, sizeof next));
-    result = meta_append(mg, &batch, &seq); /* what uses the numbers comes later in the log */
+    result = meta_append(mg, &batch, &seq);
     store_batch_fini(&batch);
+    if (result == 0 && !PLANT(META_INO_UNFLUSHED))
+        result = group_flush(mg->group);
     if (result == 0) {
         mg->ino_next = limit;
         mg->ino_limit = next;
