@@ -91,18 +91,10 @@ static int make_links(struct run *run, uint32_t count)
     return result;
 }
 
-static bool is_done(void *context)
-{
-    return ((struct run *)context)->done;
-}
-
 /* False: the fiber has not ended. */
 static bool do_fiber(struct run *run, fiber_fn fn)
 {
-    struct sim *sim = run->cluster.sim;
-    run->done = false;
-    reactor_spawn(sim_node_reactor(run->host), "test", fn, run);
-    return sim_run_until(sim, is_done, run, sim_now_ns(sim) + 600 * NS_PER_S);
+    return cluster_run_fiber(&run->cluster, run->host, fn, run, &run->done);
 }
 
 /* ---- a full disk ----------------------------------------------------------------------------- */

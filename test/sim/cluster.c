@@ -332,6 +332,20 @@ bool cluster_is_balanced(const struct cluster *cluster, struct map_client *map)
     return true;
 }
 
+static bool is_set(void *context)
+{
+    return *(bool *)context;
+}
+
+bool cluster_run_fiber(struct cluster *cluster, struct sim_node *host, fiber_fn fn, void *arg,
+                       bool *done)
+{
+    struct sim *sim = cluster->sim;
+    *done = false;
+    reactor_spawn(sim_node_reactor(host), "test", fn, arg);
+    return sim_run_until(sim, is_set, done, sim_now_ns(sim) + 600 * NS_PER_S);
+}
+
 int cluster_test_main(int argc, char **argv, uint64_t usual,
                       bool (*run_seed)(uint64_t seed, bool asked))
 {

@@ -79,6 +79,11 @@ bool cluster_all_in_sync(const struct cluster *cluster, struct map_client *map);
  * per kind), and none on nodes that are to go. */
 bool cluster_is_balanced(const struct cluster *cluster, struct map_client *map);
 
+/* Run fn(arg) in a fiber of host, and the world, until *done. False: it is not within ten virtual
+ * minutes. Call from outside fibers. */
+bool cluster_run_fiber(struct cluster *cluster, struct sim_node *host, fiber_fn fn, void *arg,
+                       bool *done);
+
 /* main() of a test: run the seeds named on the command line (asked), else 1 to usual. The exit
  * code. CFS_LOG in the environment: the nodes' logs, too. */
 int cluster_test_main(int argc, char **argv, uint64_t usual,

@@ -462,6 +462,8 @@ static void print_stuck(const struct names_history *history, const struct names_
                node->xattrs[0], node->xattrs[1]);
     else if (dir->kind != NAMES_DIR)
         printf("  the model has no directory %u\n", stuck->dir);
+    else if (stuck->verb == NAMES_RENAME && state->nodes[stuck->dir2].kind != NAMES_DIR)
+        printf("  the model has no directory %u\n", stuck->dir2);
     else
         printf("  the model has node %d there\n",
                dir->entries[stuck->name] == NAMES_NONE ? -1 : dir->entries[stuck->name]);
