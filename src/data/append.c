@@ -95,7 +95,7 @@ int data_append_write(struct data_change *change, uint64_t first, struct buf_sli
     uint64_t seq;
     int result;
     do {
-        result = group_wait_space(change->group);
+        result = group_wait_space(change->group, true);
         if (result == 0)
             result = await_room(change);
         if (result == 0)

@@ -97,7 +97,7 @@ int group_append(struct group *group, const struct group_append *append, uint64_
     record_add(host->other, append, seq);
     return 0;
 }
-int group_wait_space(struct group *group)
+int group_wait_space(struct group *group, bool data)
 {
     maybe_yield(group->host);
     return group->host->primary ? 0 : -ERR_NOT_PRIMARY;

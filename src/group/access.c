@@ -200,13 +200,14 @@ static bool window_full(const struct group *group)
            group->window_bytes >= GROUP_WINDOW_BYTES_MAX;
 }
 
-/* New data must fit on every member, or one of them would have to leave. NULL, or one in whose
- * node it does not. */
-static struct member *member_without_room(struct group *group)
+/* What is new must fit on every member, or one of them would have to leave (I10). NULL, or one in
+ * whose node it does not. */
+static struct member *member_without_room(struct group *group, bool data)
 {
+    uint64_t room = data ? GROUP_MEMBER_RESERVE_BYTES : 1;
     for (uint32_t i = 0; i < group->member_count; i++) {
         struct member *member = &group->members[i];
-        if (member->counted && member->peer->free_bytes < GROUP_MEMBER_RESERVE_BYTES)
+        if (member->counted && member->peer->free_bytes < room)
             return member;
     }
     return NULL;
@@ -255,7 +256,7 @@ int group_append(struct group *group, const struct group_append *append, uint64_
         return -ERR_NO_QUORUM;
     if (window_full(group) && !noop)
         return -ERR_BUSY;
-    if (append->extent_count && member_without_room(group))
+    if (append->extent_count && member_without_room(group, true))
         return -ERR_NO_SPACE;
     struct group_record *record = record_new(group->kind, append->kind, append->payload);
     record->seq = group_last(group) + 1;
@@ -281,11 +282,11 @@ int group_wait_room(struct group *group)
     return group->role == ROLE_PRIMARY ? 0 : -ERR_NOT_PRIMARY;
 }
 
-int group_wait_space(struct group *group)
+int group_wait_space(struct group *group, bool data)
 {
     uint64_t give_up_ns = env_now_ns() + GROUP_SPACE_ASK_NS;
     struct member *member;
-    while (group->role == ROLE_PRIMARY && (member = member_without_room(group)) != NULL) {
+    while (group->role == ROLE_PRIMARY && (member = member_without_room(group, data)) != NULL) {
         struct peer *peer = member->peer;
         uint64_t now_ns = env_now_ns();
         if (now_ns - peer->told_ns < GROUP_SPACE_NEWS_NS || now_ns >= give_up_ns)

@@ -24,6 +24,7 @@ static void set_members(struct group *group, const struct map_group *map_group,
             if (before[j].node == row->node && before[j].incarnation == node->incarnation) {
                 *member = before[j];
                 member->sent_seq = member->held_seq; /* what is on the way has the old epoch */
+                member->asked_seq = member->held_seq;
             }
         }
         member->state = row->state;

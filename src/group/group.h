@@ -129,9 +129,10 @@ struct group_append {
 must_check int group_append(struct group *group, const struct group_append *append,
                             uint64_t *ret_seq);
 may_yield must_check int group_wait_room(struct group *group);
-/* Before an append with data: whether all members' devices have room for new data. Those that had
- * none when they last told are asked. 0, -ERR_NO_SPACE, -ERR_NOT_PRIMARY. */
-may_yield must_check int group_wait_space(struct group *group);
+/* Before an append that does not free: whether all members' devices have room for new data, or at
+ * least for rows. Those that had none when they last told are asked. 0, -ERR_NO_SPACE,
+ * -ERR_NOT_PRIMARY. */
+may_yield must_check int group_wait_space(struct group *group, bool data);
 /* Wait until record seq has been committed and applied here. -ERR_NOT_PRIMARY: this replica was
  * deposed meanwhile; the record may or may not survive. */
 may_yield must_check int group_wait(struct group *group, uint64_t seq);

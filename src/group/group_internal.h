@@ -24,6 +24,7 @@ enum {
 #define GROUP_PREPARE_TIMEOUT_NS (2500 * NS_PER_MS)
 #define GROUP_SILENCE_NS         (2 * NS_PER_S) /* a member this long without progress is dropped */
 #define GROUP_RETRY_NS           (20 * NS_PER_MS)
+#define GROUP_FULL_RETRY_NS      (200 * NS_PER_MS) /* of a member that had no place */
 #define GROUP_COMMIT_PUSH_NS     (50 * NS_PER_MS)
 #define GROUP_SPACE_NEWS_NS      (100 * NS_PER_MS) /* how long "full" is believed */
 #define GROUP_SPACE_ASK_NS       (1 * NS_PER_S)
@@ -124,6 +125,7 @@ struct member {
     uint64_t incarnation;
     uint64_t held_seq; /* acknowledged */
     uint64_t sent_seq;
+    uint64_t asked_seq; /* the newest it was ever sent, in this epoch */
     uint64_t commit_sent_seq;
     uint64_t progress_ns; /* when it last acknowledged, or had nothing to */
     uint64_t retry_ns;    /* no sending before */

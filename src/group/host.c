@@ -34,6 +34,13 @@
  * I9. A replica acts only on maps that know this process (by incarnation). An older map may call it
  *     in sync, or primary, because of what an earlier process had in memory.
  *
+ * I10. What needs space is admitted while the devices of all counted members, as last told, have
+ *     room, data while they have GROUP_MEMBER_RESERVE_BYTES; what frees always is. What is in the
+ *     log is no longer refused: a member takes it from segments that its own users may not have
+ *     (store/segment.c), and if it has none, answers ERR_NO_SPACE and is asked again. Without
+ *     progress for GROUP_SILENCE_NS it is left out, like one that does not answer, so neither
+ *     deletes nor other records wait longer; it comes back when it has room.
+ *
  * Crash cases. A member that restarts has forgotten an unflushed suffix: the map makes it joining,
  * and it starts from what it has applied. The whole group restarted: the map picks the longest
  * log; what was fsynced is on every in-sync member's media. A joining member that dies during a

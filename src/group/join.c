@@ -210,7 +210,7 @@ static void stream_to(struct member *member, const struct wire_catch_up_req *ask
                       uint64_t incarnation)
 {
     struct group *group = member->group;
-    member->held_seq = member->sent_seq = ask->held_seq;
+    member->held_seq = member->sent_seq = member->asked_seq = ask->held_seq;
     member->commit_sent_seq = 0;
     member->incarnation = incarnation;
     member->reconciled = true;

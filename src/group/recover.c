@@ -60,7 +60,7 @@ static int reconcile(struct group *group, struct member *member)
             held_seq + 1 < group->log.first_seq) {
             result = -ERR_CORRUPT_WIRE;
         } else {
-            member->held_seq = member->sent_seq = held_seq;
+            member->held_seq = member->sent_seq = member->asked_seq = held_seq;
             member->commit_sent_seq = 0;
             member->reconciled = true;
             member->progress_ns = env_now_ns();

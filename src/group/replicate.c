@@ -176,7 +176,8 @@ static void prepare_done(struct rpc_async *async)
         map_client_poke(group->host->map);
     member->sent_seq = member->held_seq; /* from there again */
     member->commit_sent_seq = 0;
-    member->retry_ns = env_now_ns() + GROUP_RETRY_NS;
+    bool full = status == -ERR_NO_SPACE; /* I10 */
+    member->retry_ns = env_now_ns() + (full ? GROUP_FULL_RETRY_NS : GROUP_RETRY_NS);
     check_silence(group, member);
     retry_at(group, member->retry_ns);
 }
@@ -242,9 +243,10 @@ static void send_prepare(struct group *group, struct member *member)
         .member = member,
         .epoch = group->epoch,
     };
-    if (member->held_seq >= member->sent_seq && member->in_flight == 0)
+    if (member->held_seq >= member->asked_seq)
         member->progress_ns = env_now_ns(); /* it owed nothing until now */
     member->sent_seq = seq - 1;
+    member->asked_seq = MAX(member->asked_seq, member->sent_seq);
     member->commit_sent_seq = group->commit_seq;
     member->in_flight++;
     rpc_send(group->host->rpc, &member->addr, &prepare->async);

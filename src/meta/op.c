@@ -206,7 +206,10 @@ static int change_once(struct meta_op *op, const struct meta_verb *verb)
         int waited = meta_wait(op->mg, op->seen_seq);
         return waited < 0 ? waited : result;
     }
-    result = store_reserve(group_store(op->mg->group), 0, verb->flags & VERB_FREEING);
+    bool freeing = verb->flags & VERB_FREEING;
+    result = store_reserve(group_store(op->mg->group), 0, freeing);
+    if (result == 0 && !freeing)
+        result = group_wait_space(op->mg->group, false);
     if (result == 0)
         result = change(op, verb);
     int waited = meta_wait(op->mg, op->seen_seq); /* M4: failures, too */
