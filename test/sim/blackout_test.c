@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Goal: when all nodes lose their power at once, a file that was fsynced is whole or, if its last
  * name was taken away, gone: whatever one group did because of a change that another one had not
- * on its media yet. Method: files whose data are on none of the nodes that have their inodes; some
- * change to each, a flush of one side only, and the power goes before the other side flushes by
- * itself. Virtual time; arguments: seeds (default: a fixed set). */
+ * on its media yet. And a new file is not taken for one that was lost. Method: files whose data are
+ * on none of the nodes that have their inodes; some change to each, a flush of one side only, and
+ * the power goes before the other side flushes by itself. Virtual time; arguments: seeds (default:
+ * a fixed set). */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -121,6 +122,14 @@ static uint32_t change(struct run *run, struct client *client, struct map_client
     return group;
 }
 
+static void power_cut(struct run *run)
+{
+    for (uint32_t i = 0; i < NODES; i++)
+        cluster_power_off(&run->cluster, i);
+    for (uint32_t i = 0; i < NODES; i++)
+        cluster_restart(&run->cluster, i);
+}
+
 static void blackout(struct run *run, struct client *client, struct map_client *map)
 {
     uint32_t groups[FILES];
@@ -131,10 +140,7 @@ static void blackout(struct run *run, struct client *client, struct map_client *
         if (groups[i])
             CHECK(run->danger->flush(client, groups[i]));
     }
-    for (uint32_t i = 0; i < NODES; i++)
-        cluster_power_off(&run->cluster, i);
-    for (uint32_t i = 0; i < NODES; i++)
-        cluster_restart(&run->cluster, i);
+    power_cut(run);
 }
 
 static void rest(struct run *run, struct map_client *map)
@@ -145,7 +151,7 @@ static void rest(struct run *run, struct map_client *map)
     CHECK(cluster_is_whole(&run->cluster, map) ? 0 : -ETIME);
 }
 
-static void user(void *arg)
+static void endangered_user(void *arg)
 {
     struct run *run = arg;
     struct map_client *map;
@@ -165,25 +171,51 @@ static void user(void *arg)
     run->done = true;
 }
 
+/* The first file of all is lost, before anything is flushed, and a second one made. */
+static void lost_inode_user(void *arg)
+{
+    struct run *run = arg;
+    struct map_client *map;
+    struct client *client = cluster_client(&run->cluster, &map);
+    static const char *const names[] = {"file0", "file1"};
+    struct wire_attr attr[ARRAY_COUNT(names)];
+    rest(run, map);
+    for (uint32_t i = 0; i < ARRAY_COUNT(names); i++) {
+        struct slice name = slice_of(names[i], strlen(names[i]));
+        CHECK(plain_file_make(client, i, SMALL));
+        CHECK(client_lookup(client, &root, CFS_ROOT_INO, name, &attr[i]));
+        if (i == 0) {
+            power_cut(run);
+            rest(run, map);
+            run->at_risk = client_lookup(client, &root, CFS_ROOT_INO, name, &attr[1]) == -ENOENT;
+            run->gone = run->at_risk;
+        }
+    }
+    CHECK(attr[0].ino != attr[1].ino ? 0 : -EEXIST);
+    CHECK(plain_file_check(client, 1, SMALL));
+    run->done = true;
+}
+
 static bool is_over(void *context)
 {
     const struct run *run = context;
     return run->done;
 }
 
-static bool run_danger(uint64_t seed, const struct danger *danger)
+static bool run_user(uint64_t seed, const struct danger *danger)
 {
     struct run *run = calloc(1, sizeof *run);
     run->danger = danger;
     cluster_start(&run->cluster, seed, NODES, 2);
     struct sim_node *host = sim_node_new(run->cluster.sim, "10.0.0.100");
-    reactor_spawn(sim_node_reactor(host), "user", user, run);
+    reactor_spawn(sim_node_reactor(host), "user", danger ? endangered_user : lost_inode_user, run);
     uint64_t end_ns = sim_now_ns(run->cluster.sim) + 3600 * NS_PER_S;
     (void)sim_run_until(run->cluster.sim, is_over, run, end_ns);
     bool good = run->done && !run->failed && run->at_risk > 0;
     printf("seed %llu, %s: %s%s %s, %u of %u files at risk, %u gone\n", (unsigned long long)seed,
-           danger->name, good ? "good" : "FAILED ", run->failed ? run->failed : "",
-           run->error ? error_name(run->error) : "", run->at_risk, (uint32_t)FILES, run->gone);
+           danger ? danger->name : "inode number", good ? "good" : "FAILED ",
+           run->failed ? run->failed : "", run->error ? error_name(run->error) : "", run->at_risk,
+           (uint32_t)FILES, run->gone);
     cluster_free(&run->cluster);
     free(run);
     return good;
@@ -192,9 +224,9 @@ static bool run_danger(uint64_t seed, const struct danger *danger)
 static bool run_seed(uint64_t seed, bool asked)
 {
     (void)asked;
-    bool good = true;
+    bool good = run_user(seed, NULL);
     for (uint32_t i = 0; i < ARRAY_COUNT(dangers); i++)
-        good &= run_danger(seed, &dangers[i]);
+        good &= run_user(seed, &dangers[i]);
     return good;
 }
 
