@@ -143,6 +143,29 @@ static void truncation_without_an_open_file_counts(void **state)
     run(cut_by_path_body);
 }
 
+static void gone_back_body(void)
+{
+    static const uint8_t bytes[5000] = {1};
+    struct client *client = fake_client(&options);
+    struct client_file *file = create(client, "back");
+    uint64_t ino = client_file_ino(file);
+    CHECK(write_at(file, 0, bytes, 100) == 0);
+    struct wire_attr before = fake.inodes[ino];
+    for (uint32_t i = 0; i < 4; i++) /* moves it out of the inode, */
+        CHECK(write_at(file, i * sizeof bytes, bytes, sizeof bytes) == 0);
+    fake.inodes[ino] = before; /* which is lost */
+    lose_memory(FAKE_META_GROUP);
+    fiber_sleep(2 * options.attr_ttl_ns);
+    CHECK(write_at(file, 0, bytes, 50) == 0); /* I5 in client.c */
+    CHECK(read_is(file, 0, sizeof bytes, bytes, 100));
+    CHECK(client_release(file) == 0);
+}
+
+static void open_file_goes_back_with_its_servers(void **state)
+{
+    run(gone_back_body);
+}
+
 /* ---- directories ----------------------------------------------------------------------------- */
 
 static uint64_t make_dir(struct client *client, const char *name)
@@ -253,6 +276,7 @@ int main(void)
         cmocka_unit_test(closed_file_that_was_flushed_is_forgotten),
         cmocka_unit_test(flush_in_a_later_life_proves_nothing),
         cmocka_unit_test(truncation_without_an_open_file_counts),
+        cmocka_unit_test(open_file_goes_back_with_its_servers),
         cmocka_unit_test(each_directory_is_told_of_its_loss),
         cmocka_unit_test(fsyncs_beside_each_other_all_wait),
         cmocka_unit_test(failed_fsync_has_told),

@@ -184,7 +184,8 @@ struct client_inode {
     uint32_t refs; /* files, and fibers at work */
     uint32_t files;
     struct wire_attr attr;
-    uint64_t attr_at_ns;          /* when attr was the truth */
+    uint64_t attr_at_ns;          /* when attr was the truth, */
+    uint32_t attr_life;           /* and in which life of its group's memory (dirty.c) */
     struct fiber_mutex meta_lock; /* one of: lazy update, truncate, setattr, spill */
     int64_t mtime_lazy_ns;        /* to be sent; 0: none */
     uint64_t lazy_due_ns;
@@ -205,13 +206,15 @@ struct client_inode *client_inode_get(struct client_inode *inode);
 void client_inode_put(struct client_inode *inode);
 /* Forget it: nobody has a reference. */
 void client_inode_free(struct client_inode *inode);
-/* Attributes as just answered: remembered unless older than what is known. asked_ns: when the
- * question was sent. */
-void client_inode_learn(struct client_inode *inode, const struct wire_attr *attr,
+/* Attributes as just answered to meta: remembered unless older than what is known. asked_ns: when
+ * the question was sent. */
+void client_inode_learn(struct client_inode *inode, const struct meta_call *meta,
                         uint64_t asked_ns);
 /* The same for whoever has an entry. */
-void client_learn(struct client *client, const struct wire_attr *attr, uint64_t asked_ns);
+void client_learn(struct client *client, const struct meta_call *meta, uint64_t asked_ns);
 bool client_inode_fresh(const struct client_inode *inode);
+/* Its group has lost its memory since attr was the truth: the file may even be inline again. */
+bool client_inode_outlived(const struct client_inode *inode);
 may_yield must_check int client_inode_refresh(struct client_inode *inode);
 static inline bool client_inode_inline(const struct client_inode *inode)
 {

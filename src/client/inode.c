@@ -70,27 +70,53 @@ void client_inode_put(struct client_inode *inode)
         client_inode_free(inode);
 }
 
-void client_inode_learn(struct client_inode *inode, const struct wire_attr *attr, uint64_t asked_ns)
+/* The inode's group, as the newest map has it; NULL if there is none. */
+static const struct map_group *home_of(const struct client_inode *inode)
 {
+    const struct map_view *view = map_client_view(inode->client->map);
+    return view ? map_view_of_ino(view, inode->ino) : NULL;
+}
+
+/* How often the inode's group had lost its memory when the call was answered. */
+static uint32_t life_of(const struct client_inode *inode, const struct client_call *call)
+{
+    const struct map_group *home = home_of(inode);
+    bool by_another = home && home->id != call->answered_by_group;
+    return by_another ? home->cold_starts : call->cold_starts;
+}
+
+void client_inode_learn(struct client_inode *inode, const struct meta_call *meta, uint64_t asked_ns)
+{
+    const struct wire_attr *attr = &meta->rep.attr;
+    uint32_t life = life_of(inode, &meta->call);
     assert(attr->ino == inode->ino);
-    if (attr->change < inode->attr.change)
+    if (life < inode->attr_life || (life == inode->attr_life && attr->change < inode->attr.change))
         return; /* an answer that was overtaken */
-    if (inode->inline_data && attr->change != inode->inline_change && !PLANT(CLIENT_INLINE_STALE))
+    bool changed = life != inode->attr_life || attr->change != inode->inline_change;
+    if (inode->inline_data && changed && !PLANT(CLIENT_INLINE_STALE))
         client_inode_inline_drop(inode);
     inode->attr = *attr;
+    inode->attr_life = life;
     inode->attr_at_ns = MAX(inode->attr_at_ns, asked_ns);
 }
 
-void client_learn(struct client *client, const struct wire_attr *attr, uint64_t asked_ns)
+void client_learn(struct client *client, const struct meta_call *meta, uint64_t asked_ns)
 {
-    struct client_inode *inode = client_inode_find(client, attr->ino);
+    struct client_inode *inode = client_inode_find(client, meta->rep.attr.ino);
     if (inode)
-        client_inode_learn(inode, attr, asked_ns);
+        client_inode_learn(inode, meta, asked_ns);
+}
+
+bool client_inode_outlived(const struct client_inode *inode)
+{
+    const struct map_group *home = home_of(inode);
+    return home && home->cold_starts > inode->attr_life;
 }
 
 bool client_inode_fresh(const struct client_inode *inode)
 {
-    return env_now_ns() < inode->attr_at_ns + inode->client->options.attr_ttl_ns;
+    return !client_inode_outlived(inode) &&
+           env_now_ns() < inode->attr_at_ns + inode->client->options.attr_ttl_ns;
 }
 
 int client_inode_refresh(struct client_inode *inode)

@@ -153,7 +153,7 @@ int meta_call_attr(struct client *client, const struct client_cred *cred, struct
     if (result == 0 && (!meta->rep.attr_valid || !attr_plausible(&meta->rep.attr)))
         result = -ERR_CORRUPT_WIRE;
     if (result == 0) {
-        client_learn(client, &meta->rep.attr, asked_ns);
+        client_learn(client, meta, asked_ns);
         *ret_attr = meta->rep.attr;
     }
     meta_call_fini(meta);

@@ -67,7 +67,7 @@ int client_create(struct client *client, const struct client_cred *cred,
     if (result < 0)
         return result;
     struct client_inode *inode = client_inode_take(client, attr.ino);
-    client_inode_learn(inode, &attr, asked_ns);
+    client_inode_learn(inode, &meta, asked_ns);
     if (attr.size == 0 && client_inode_inline(inode))
         client_inode_inline_put(inode, (struct slice){0}, asked_ns);
     *ret_file = client_file_new(inode, &meta);

@@ -61,7 +61,7 @@ static int lookup_once(struct client *client, const struct client_cred *cred, ui
     *ret_attr = meta.rep.attr;
     if (!meta.rep.attr_valid)
         return 0;
-    client_learn(client, &meta.rep.attr, asked_ns);
+    client_learn(client, &meta, asked_ns);
     return 1;
 }
 

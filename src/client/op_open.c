@@ -78,7 +78,7 @@ int client_open(struct client *client, const struct client_cred *cred, uint64_t 
         return result;
     }
     struct client_inode *inode = client_inode_take(client, ino);
-    client_inode_learn(inode, attr, asked_ns);
+    client_inode_learn(inode, &meta, asked_ns);
     bool newest = inode->attr.change == attr->change;
     if (newest && client_inode_inline(inode) && meta.tail.bytes == attr->size)
         client_inode_inline_put(inode, meta.tail, asked_ns);

@@ -62,7 +62,7 @@ static int read_inline(struct client_inode *inode, uint64_t offset, uint32_t byt
                         meta.tail.bytes > META_INLINE_MAX))
         result = -ERR_CORRUPT_WIRE;
     if (result == 0) {
-        client_inode_learn(inode, &meta.rep.attr, asked_ns);
+        client_inode_learn(inode, &meta, asked_ns);
         data_copy_in(data, meta.tail.data, meta.tail.bytes, offset, bytes);
         if (inode->attr.change == meta.rep.attr.change)
             client_inode_inline_put(inode, meta.tail, asked_ns);
@@ -136,6 +136,11 @@ static int read_inode(struct client_inode *inode, uint64_t offset, uint32_t byte
                       struct client_data *data)
 {
     uint64_t end = offset + bytes;
+    if (client_inode_outlived(inode)) {
+        int result = client_inode_refresh(inode);
+        if (result < 0)
+            return result;
+    }
     if (client_inode_inline(inode)) {
         int result = read_inline(inode, offset, bytes, data);
         if (result != -ERR_NOT_INLINE)

@@ -112,7 +112,7 @@ static int spill(struct client_inode *inode, uint64_t size)
     return result;
 }
 
-static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_slice data)
+static int write_once(struct client_inode *inode, uint64_t offset, struct buf_slice data)
 {
     uint64_t end = offset + data.bytes;
     if (client_inode_inline(inode)) {
@@ -135,6 +135,17 @@ static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_s
     bool grows = end > inode->attr.size || !client_inode_fresh(inode); /* I6 */
     grows = grows && !PLANT(CLIENT_SIZE_UNSENT);
     return write_objects(inode, offset, data, grows ? WRITE_SIZE : WRITE_TIME, inode->attr.change);
+}
+
+static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_slice data)
+{
+    int result;
+    do {
+        result = client_inode_outlived(inode) ? client_inode_refresh(inode) : 0;
+        if (result == 0)
+            result = write_once(inode, offset, data);
+    } while (result == 0 && client_inode_outlived(inode)); /* objects that nobody looks at (I5) */
+    return result;
 }
 
 int client_write(struct client_file *file, uint64_t offset, struct buf_slice data)
