@@ -19,7 +19,8 @@ static const uint32_t fault_chances[] = {
 #undef X
 };
 
-static const char *const load_names[] = {"names", "files", "append", "scratch", "durable", "fill"};
+static const char *const load_names[] = {"names",   "files", "append", "scratch",
+                                         "durable", "fill",  "entries"};
 
 enum property {
     NODES,
@@ -66,6 +67,8 @@ void scenario_make(uint64_t seed, struct scenario *ret_scenario)
         scenario.faults |= 1u << FAULT_BLACKOUT;
         scenario.loads =
             1u << LOAD_DURABLE | (scenario.loads & (1u << LOAD_NAMES | 1u << LOAD_FILES));
+        if (scenario.loads == 1u << LOAD_DURABLE)
+            scenario.loads |= 1u << LOAD_ENTRIES;
     }
     if (scenario.loads == 0)
         scenario.loads = 1u << LOAD_NAMES;

@@ -48,6 +48,7 @@ enum load_kind {
     LOAD_SCRATCH,
     LOAD_DURABLE,
     LOAD_FILL,
+    LOAD_ENTRIES,
     LOAD_KINDS
 };
 

@@ -35,7 +35,8 @@
 
 static const struct load *const loads[LOAD_KINDS] = {
     [LOAD_NAMES] = &load_names,     [LOAD_FILES] = &load_files,     [LOAD_APPEND] = &load_append,
-    [LOAD_SCRATCH] = &load_scratch, [LOAD_DURABLE] = &load_durable, [LOAD_FILL] = &load_fill};
+    [LOAD_SCRATCH] = &load_scratch, [LOAD_DURABLE] = &load_durable, [LOAD_FILL] = &load_fill,
+    [LOAD_ENTRIES] = &load_entries};
 
 const struct client_cred world_root = {.checked = true};
 
@@ -208,6 +209,7 @@ static void client_fiber(void *arg)
 void world_client_start(struct world_client *client)
 {
     client->running = 0;
+    client->lives++;
     memset(client->files, 0, sizeof client->files);
     reactor_spawn(sim_node_reactor(client->host), "client", client_fiber, client);
 }
@@ -231,7 +233,8 @@ static bool clients_done(const struct world *world)
 /* After a blackout these know what must be there. */
 static bool is_judged(const struct world *world, uint32_t load)
 {
-    return !world->scenario.blackouts || load == LOAD_DURABLE || load == LOAD_FILES;
+    return !world->scenario.blackouts || load == LOAD_DURABLE || load == LOAD_FILES ||
+           load == LOAD_ENTRIES;
 }
 
 static void each_load(struct world *world, bool finish)

@@ -23,6 +23,7 @@ struct world_client {
     uint32_t todo[LOAD_KINDS];        /* operations left; survive a crash of the host */
     struct client_file *files[FILES]; /* of LOAD_FILES; on the host's heap */
     uint32_t running;                 /* fibers */
+    uint32_t lives;                   /* how often the host was started */
 };
 
 enum { DURABLE_FILES = 5 };
@@ -33,6 +34,18 @@ struct durable {
     uint32_t synced;    /* its fsync succeeded */
     uint32_t blackouts; /* how many there had been when the last write was acknowledged */
     bool exact;         /* the last write was acknowledged, and nothing can have been lost */
+};
+
+enum { ENTRY_DIRS = 2, ENTRY_NAMES = 4, ENTRIES = ENTRY_DIRS * ENTRY_NAMES, ENTRY_VALUES_MAX = 16 };
+
+/* A name of LOAD_ENTRIES. */
+struct entry {
+    uint64_t values[ENTRY_VALUES_MAX]; /* inodes that it may stand for, the newest last; 0: none */
+    uint32_t count;
+    uint32_t changes;   /* of values */
+    uint32_t blackouts; /* how many there had been when the newest change was acknowledged */
+    bool anything;      /* there were too many values */
+    bool sure;          /* the newest change was acknowledged, and no sync has failed since */
 };
 
 enum { FILL_FILES = 16, FILL_PIECES_MAX = 8 };
@@ -60,6 +73,9 @@ struct world {
     uint32_t scratches;
     struct durable durable[SCENARIO_CLIENTS_MAX][DURABLE_FILES];
     uint64_t durable_dirs[SCENARIO_CLIENTS_MAX];
+    struct entry entries[SCENARIO_CLIENTS_MAX][ENTRIES];
+    uint64_t entry_dirs[SCENARIO_CLIENTS_MAX][ENTRY_DIRS];
+    uint32_t entry_lives[SCENARIO_CLIENTS_MAX]; /* of the client that made the last changes */
     struct fill fills[SCENARIO_CLIENTS_MAX][FILL_FILES];
     uint32_t fill_stamp;
     uint32_t refusals;        /* for want of space */
@@ -130,7 +146,8 @@ struct load { /* setup, finish and check may be NULL */
     may_yield void (*finish)(struct world *world); /* by the director, after the last one: look */
     uint32_t (*check)(struct world *world);        /* outside fibers; histories undecided */
 };
-extern const struct load load_names, load_files, load_append, load_scratch, load_durable, load_fill;
+extern const struct load load_names, load_files, load_append, load_scratch, load_durable, load_fill,
+    load_entries;
 
 /* ---- damage (atlas.c) -------------------------------------------------------------------- */
 
