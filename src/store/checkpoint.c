@@ -85,6 +85,7 @@ static uint64_t freeze(struct store *store)
     struct journal *journal = &store->journal;
     assert(!store->frozen);
     no_yield_begin();
+    memtable_settle(store->active);
     store->frozen = store->active;
     store->active = memtable_new(&store->memtable_pool);
     checkpoint->merged_rows = 0;

@@ -13,7 +13,7 @@
 #include "store/store_internal.h"
 
 struct iter_cursor {
-    const struct memtable *table;
+    struct memtable *table;
     const struct memtable_row *row;
     uint64_t count; /* rows in the table when row was found */
     bool valid;
@@ -123,6 +123,7 @@ static const struct memtable_row *memtable_head(struct store_iter *iter, uint32_
     cursor->table = which == 0 ? iter->store->active : iter->store->frozen;
     if (!cursor->table)
         return NULL;
+    memtable_settle(cursor->table);
     if (!cursor->valid || cursor->count != cursor->table->count) {
         cursor->row = memtable_seek(cursor->table, place_of(iter), iter->after);
         cursor->count = cursor->table->count;

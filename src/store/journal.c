@@ -11,6 +11,7 @@
  *   journal_append      -> pending (memory)
  *   pump at turn end    -> one write in flight             write_done: written_lsn
  *   pump                -> one flush in flight             flush_done: flushed_lsn, proven_lsn
+ *   settle_fired        while they are in flight: the memtable sorts in what it was given (M5)
  *
  * An entry leaves when someone waits for it, when 128 KiB have gathered, or after LAZY_NS; what
  * gathers while a write is in flight leaves with the next one: group commit.
@@ -37,12 +38,13 @@
 #include "base/plant.h"
 #include "store/zone.h"
 
-enum { WRITE_EAGER_BYTES = 128 << 10, ENTRY_BYTES_MAX = 1 << 20 };
+enum { WRITE_EAGER_BYTES = 128 << 10, ENTRY_BYTES_MAX = 1 << 20, SETTLE_BYTES = 2 << 10 };
 #define LAZY_NS (20 * NS_PER_MS)
 
 static void hook_fired(struct turn_hook *hook);
 static void lazy_fired(struct timer *timer);
 static void flush_fired(struct timer *timer);
+static void settle_fired(struct timer *timer);
 
 uint64_t journal_limit(const struct store *store)
 {
@@ -59,6 +61,7 @@ void journal_init(struct store *store)
     turn_hook_init(&journal->hook, hook_fired);
     timer_init(&journal->lazy_timer, lazy_fired);
     timer_init(&journal->flush_timer, flush_fired);
+    timer_init(&journal->settle_timer, settle_fired);
     htable_init(&journal->prepared);
     uint64_t segment_bytes = (uint64_t)store->segment_blocks * STORE_BLOCK_BYTES;
     journal->entry_bytes_max = (uint32_t)MIN(segment_bytes / 2, (uint64_t)ENTRY_BYTES_MAX);
@@ -88,6 +91,7 @@ void journal_fini(struct store *store)
     assert(!journal->writing && !journal->flushing);
     timer_cancel(&journal->lazy_timer);
     timer_cancel(&journal->flush_timer);
+    timer_cancel(&journal->settle_timer);
     struct list *link;
     while ((link = list_pop_front(&journal->pending)) != NULL)
         buf_free(list_entry(link, struct journal_buf, link));
@@ -367,6 +371,31 @@ static bool flush_due(const struct journal *journal)
                journal->written_lsn;
 }
 
+static void flush(struct store *store)
+{
+    struct journal *journal = &store->journal;
+    if (journal->flushing || store->fenced || !flush_due(journal))
+        return;
+    journal->flushing = true;
+    journal->flush_lsn = journal->written_lsn;
+    journal->flush_proves = journal->carried_lsn;
+    journal->flush_io = (struct disk_io){.op = DISK_FLUSH, .done = flush_done};
+    store->health.flushes++;
+    disk_submit(store->disk, &journal->flush_io);
+}
+
+/* The device has work, and gets it at the end of this turn: the next one is for the memtable. */
+static void settle_soon(struct store *store)
+{
+    if (store->active->late_used >= SETTLE_BYTES && store->journal.settle_timer.heap_index == 0)
+        timer_arm(&store->journal.settle_timer, env_now_ns());
+}
+
+static void settle_fired(struct timer *timer)
+{
+    memtable_settle(container_of(timer, struct store, journal.settle_timer)->active);
+}
+
 static void pump(struct store *store)
 {
     struct journal *journal = &store->journal;
@@ -383,14 +412,9 @@ static void pump(struct store *store)
                 extents_push(store); /* its completion kicks us again */
         }
     }
-    if (!journal->flushing && !store->fenced && flush_due(journal)) {
-        journal->flushing = true;
-        journal->flush_lsn = journal->written_lsn;
-        journal->flush_proves = journal->carried_lsn;
-        journal->flush_io = (struct disk_io){.op = DISK_FLUSH, .done = flush_done};
-        store->health.flushes++;
-        disk_submit(store->disk, &journal->flush_io);
-    }
+    flush(store);
+    if (journal->writing || journal->flushing)
+        settle_soon(store);
 }
 
 static void hook_fired(struct turn_hook *hook)

@@ -55,6 +55,7 @@ struct journal {
     struct turn_hook hook;
     struct timer lazy_timer;         /* write what nobody waits for */
     struct timer flush_timer;        /* background flush */
+    struct timer settle_timer;       /* the turn after a submission: memtable.c, M5 */
     struct htable prepared;          /* log records with extents, by (group, seq) */
     struct prepared *prepared_spare; /* for the next ones */
 };

@@ -40,22 +40,28 @@ struct memtable {
     struct memtable_pool *pool;
     struct memtable_row *head[MEMTABLE_HEIGHT];
     struct memtable_chunk *chunk;
-    uint64_t bytes; /* arena in use: what the budget counts */
+    uint64_t bytes; /* what the budget counts: arena in use, and what is in late will take */
     uint64_t count; /* rows; grows with each new key, so it also tells whether rows were added */
     uint64_t deletions; /* tombstones put, ever */
     uint64_t random;    /* for heights */
+    uint8_t *late;      /* what was put and is not sorted in yet (M5) */
+    uint32_t late_used;
+    uint32_t late_counted; /* of bytes */
 };
 
 /* Zeroed pool; it must outlive the table. */
 struct memtable *memtable_new(struct memtable_pool *pool);
 void memtable_free(struct memtable *table); /* NULL is fine */
-/* value.data NULL: a tombstone. Key and value are copied. */
+/* value.data NULL: a tombstone. Key and value are copied. Costs little: see memtable_settle. */
 void memtable_put(struct memtable *table, struct slice key, struct slice value);
+/* Sort in what has been put. Who looks at the table does it first: memtable_find and memtable_seek
+ * by themselves, those who read bytes, count or a row's successor by this call. Best called before
+ * that, while the device is at work. */
+void memtable_settle(struct memtable *table);
 /* The row of key, or NULL. */
-const struct memtable_row *memtable_find(const struct memtable *table, struct slice key);
+const struct memtable_row *memtable_find(struct memtable *table, struct slice key);
 /* First row with key >= from (or > from, if after). NULL: none. */
-const struct memtable_row *memtable_seek(const struct memtable *table, struct slice from,
-                                         bool after);
+const struct memtable_row *memtable_seek(struct memtable *table, struct slice from, bool after);
 
 static inline struct slice memtable_key(const struct memtable_row *row)
 {

@@ -115,8 +115,8 @@ int tree_contains(struct store *store, const struct tree *tree, struct slice key
 }
 
 /* Row in a memtable: its length, -ENOENT (tombstone), -ERANGE; 1 row was found. */
-static bool memtable_get(const struct memtable *table, struct slice key, void *value,
-                         uint32_t capacity, int *ret_result)
+static bool memtable_get(struct memtable *table, struct slice key, void *value, uint32_t capacity,
+                         int *ret_result)
 {
     const struct memtable_row *row = table ? memtable_find(table, key) : NULL;
     if (!row)
