@@ -272,6 +272,9 @@ void recover_fiber(void *arg);
 void group_reconcile_strangers(struct group *group);
 void join_fiber(void *arg);
 void leave_fiber(void *arg); /* leave.c */
+/* Delete some of the content's rows from key from on, and their extents; none, if the epoch changes
+ * meanwhile. 1: there may be more; 0: none left; -ERR_FENCED or errors of store_get. */
+may_yield must_check int group_wipe_some(struct group *group, struct slice from);
 void member_promote(struct member *member);
 void member_scan_start(struct member *member);
 /* Tables of the content, [first, end): what a scan copies, and who leaves deletes. */

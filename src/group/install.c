@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A joining member takes a run of the primary's table (the rule of order is in scan.c). */
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/plant.h"
 #include "group/group_internal.h"
@@ -88,12 +89,36 @@ static int take_pair(struct install *install, struct store_batch *batch, uint32_
     return 0;
 }
 
+static bool is_current(const struct install *install)
+{
+    return install->group->scanning && install->group->jump_count == install->jump_count;
+}
+
+/* Room for the chunk. A device that is full because of the old copy has it once the rest of that
+ * has gone; it is worth nothing any more (I7). */
+static int make_room(const struct install *install)
+{
+    struct group *group = install->group;
+    int result, wiped = 1;
+    uint32_t batches = 0;
+    do {
+        result = store_reserve(host_store(group->host), install->payload.bytes, false);
+        if (result == -ERR_NO_SPACE)
+            wiped = group_wipe_some(group, install->from);
+        batches += result == -ERR_NO_SPACE && wiped > 0;
+    } while (result == -ERR_NO_SPACE && wiped > 0 && is_current(install));
+    if (batches > 0)
+        log_info("group-install", "group=%u batches=%u why=\"no room beside the old copy\"",
+                 group->id, batches);
+    return wiped < 0 ? wiped : result;
+}
+
 static int install_run(struct install *install, uint32_t pair_count)
 {
     struct group *group = install->group;
     struct store_batch batch;
     uint32_t data_offset = 0;
-    int result = store_reserve(host_store(group->host), install->payload.bytes, false);
+    int result = make_room(install);
     if (result < 0)
         return result;
     store_batch_init(&batch);
@@ -102,7 +127,7 @@ static int install_run(struct install *install, uint32_t pair_count)
     result = drop_range(install, &batch);
     for (uint32_t i = 0; i < pair_count && result == 0; i++)
         result = take_pair(install, &batch, &data_offset);
-    if (result == 0 && (group->jump_count != install->jump_count || !group->scanning))
+    if (result == 0 && !is_current(install))
         result = -ERR_WRONG_EPOCH;
     if (result == 0) {
         group_state_installed(group, &batch);
@@ -137,8 +162,7 @@ static int chunk_order(const struct install *install, const struct wire_install_
 {
     const struct group *group = install->group;
     struct slice next = slice_of(group->install_next, group->install_next_bytes);
-    if (group->jump_count != install->jump_count || !group->scanning ||
-        body->as_of_seq < group->applied_seq)
+    if (!is_current(install) || body->as_of_seq < group->applied_seq)
         return -ERR_WRONG_EPOCH;
     int order = slice_compare(install->from, next);
     return order == 0 ? 1 : order < 0 ? 0 : -ERR_GAP;

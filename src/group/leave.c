@@ -16,13 +16,11 @@ static bool still_out(const struct group *group, uint32_t epoch)
     return group->epoch == epoch && group->role == ROLE_NONE;
 }
 
-/* Delete some rows. 1: there may be more; 0: none left; or an error. */
-static int wipe_some(struct group *group, uint32_t epoch)
+int group_wipe_some(struct group *group, struct slice from)
 {
     const struct group_content_ops *ops = group_ops(group);
-    uint8_t from[5], end[5];
-    be32_store(from, group->id);
-    from[4] = SCAN_FIRST_TABLE;
+    uint32_t epoch = group->epoch;
+    uint8_t end[5];
     be32_store(end, group->id);
     end[4] = SCAN_END_TABLE;
     struct store_batch batch;
@@ -35,16 +33,18 @@ static int wipe_some(struct group *group, uint32_t epoch)
     store_batch_init(&batch);
     if (ops->hold) /* the rows must still be so at the commit */
         ops->hold(group_context(group), group, true);
-    store_iter_seek(iter, slice_of(from, sizeof from));
+    store_iter_seek(iter, slice_of(from.data, MIN(from.bytes, (uint32_t)STORE_KEY_MAX)));
     while (rows < LEAVE_BATCH_ROWS &&
            (result = store_iter_next(iter, slice_of(end, sizeof end), &key, &value)) == 1) {
         struct store_extent extent;
+        if (slice_compare(key, from) < 0)
+            continue;
         store_batch_del(&batch, key);
         if (ops->extent_of(group_context(group), key, value, &extent))
             store_batch_extent_del(&batch, extent);
         rows++;
     }
-    if (result >= 0 && rows > 0 && still_out(group, epoch)) {
+    if (result >= 0 && rows > 0 && group->epoch == epoch) {
         group_state_installed(group, &batch);
         group->last_lsn = store_commit(host_store(group->host), &batch);
         group->bytes += batch.extent_bytes;
@@ -70,8 +70,11 @@ void leave_fiber(void *arg)
     group_state_jump(group, 0, 0);
     int result = store_wait_durable(host_store(group->host), group->last_lsn);
     uint32_t batches = 0;
+    uint8_t from[5];
+    be32_store(from, group->id);
+    from[4] = SCAN_FIRST_TABLE;
     while (result >= 0 && still_out(group, epoch)) {
-        result = wipe_some(group, epoch);
+        result = group_wipe_some(group, slice_of(from, sizeof from));
         if (result == 0)
             break;
         batches++;
