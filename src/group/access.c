@@ -29,6 +29,12 @@ int group_find_serving(struct group_host *host, uint32_t id, uint32_t epoch, boo
     return 0;
 }
 
+uint64_t group_regained_ns(const struct group *group)
+{
+    const struct map_lease *lease = group->host->lease;
+    return map_lease_valid(lease) ? map_lease_regained_ns(lease) : UINT64_MAX;
+}
+
 uint32_t group_id(const struct group *group)
 {
     return group->id;

@@ -94,6 +94,9 @@ struct store *group_host_store(struct group_host *host);
  * whether it serves: appends and waits then fail. */
 must_check int group_find_serving(struct group_host *host, uint32_t group, uint32_t epoch,
                                   bool for_write, struct group **ret_group);
+/* When this node got its lease back after it had run out; 0: it never has; UINT64_MAX: it has none
+ * now. */
+uint64_t group_regained_ns(const struct group *group);
 uint32_t group_id(const struct group *group);
 uint32_t group_epoch(const struct group *group);
 /* The store that holds the replica. Also valid inside apply while the store recovers. */

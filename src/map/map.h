@@ -109,6 +109,8 @@ struct map_lease *map_lease_start(struct rpc *rpc, struct map_client *client, ui
 bool map_lease_valid(const struct map_lease *lease);
 /* When it runs out, on our clock (0: never had one). */
 uint64_t map_lease_until_ns(const struct map_lease *lease);
+/* When it became valid again after it had run out the last time; 0: it never has. */
+uint64_t map_lease_regained_ns(const struct map_lease *lease);
 /* The leader has declared this incarnation dead: the process must restart to take part again. */
 bool map_lease_fenced(const struct map_lease *lease);
 /* The cluster has no such node any more: the process must end. */

@@ -34,6 +34,8 @@ struct map_lease {
     const struct map_lease_ops *ops;
     void *context;
     uint64_t valid_until_ns;
+    uint64_t regained_ns; /* after it had run out; 0: it never has */
+    bool held;            /* it has been valid before */
     bool fenced;
     bool removed;
     bool want_reports; /* the leader lacks ours */
@@ -70,6 +72,11 @@ bool map_lease_valid(const struct map_lease *lease)
     return map_lease_valid_at(lease, env_now_ns());
 }
 
+uint64_t map_lease_regained_ns(const struct map_lease *lease)
+{
+    return lease->regained_ns;
+}
+
 static void take_reply(struct map_lease *lease, uint64_t sent_ns,
                        const struct wire_node_beat_rep *reply)
 {
@@ -79,7 +86,13 @@ static void take_reply(struct map_lease *lease, uint64_t sent_ns,
         return;
     }
     uint64_t lease_ns = MIN(reply->lease_ms * NS_PER_MS, MAP_LEASE_NS);
-    lease->valid_until_ns = MAX(lease->valid_until_ns, sent_ns + lease_ns);
+    uint64_t until_ns = MAX(lease->valid_until_ns, sent_ns + lease_ns), now_ns = env_now_ns();
+    if (until_ns > now_ns) {
+        if (lease->held && lease->valid_until_ns <= now_ns)
+            lease->regained_ns = now_ns;
+        lease->held = true;
+    }
+    lease->valid_until_ns = until_ns;
     lease->want_reports = reply->want_reports;
     const struct map_view *view = map_client_view(lease->client);
     if (!view || view->header->version < reply->map_version)

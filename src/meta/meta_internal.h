@@ -68,7 +68,7 @@ struct meta_group {
     uint64_t orphans_noted;
     uint64_t orphans_durable; /* of them, the first so many */
     uint32_t reapers;         /* fibers at work */
-    uint64_t grace_until_ns;
+    uint64_t grace_until_ns;  /* see meta_grace_end_ns */
 };
 
 struct meta_group *meta_group_get(struct meta_group *mg);
@@ -93,6 +93,9 @@ may_yield must_check int meta_append(struct meta_group *mg, const struct store_b
 may_yield must_check int meta_wait(struct meta_group *mg, uint64_t seq);
 
 /* serving.c: hooks of struct group_content_ops. */
+/* Until then clients may have open what they could not tell: the group is served here since a
+ * moment ago, or this node was cut off, perhaps from them, too. */
+uint64_t meta_grace_end_ns(const struct meta_group *mg);
 may_yield int meta_serving(void *context, struct group *group);
 void meta_ceased(void *context, struct group *group);
 /* Make the root directory if it is missing and this group owns it. */

@@ -3,8 +3,9 @@
  *
  * An ORPHAN row is written with the change that takes the last name; it names the work that is
  * left: data objects, extended attributes, inline data, the inode. The row goes with the inode, in
- * one record, after the data: whatever dies in between is done again. After a change of primary
- * nothing is deleted until clients have had time to say what they have open.
+ * one record, after the data: whatever dies in between is done again. After a change of primary,
+ * or if this one was cut off, nothing is deleted until clients have had time to say what they have
+ * open.
  *
  * The data are in other groups. If all nodes die, theirs may keep the deletion while ours loses the
  * ORPHAN row, and the name is back: so the row is durable before the data go. One flush serves all
@@ -153,8 +154,9 @@ static void reaper_fiber(void *arg)
     while (!mg->dead) {
         uint64_t now_ns = env_now_ns(), wait_ns = 0;
         struct meta_orphan *orphan = NULL;
-        if (now_ns < mg->grace_until_ns)
-            wait_ns = mg->grace_until_ns - now_ns;
+        uint64_t grace_end_ns = meta_grace_end_ns(mg);
+        if (now_ns < grace_end_ns)
+            wait_ns = grace_end_ns - now_ns;
         else
             orphan = next_due(mg, now_ns, &wait_ns);
         if (orphan)

@@ -205,6 +205,14 @@ int meta_root_make(struct meta_group *mg)
     return result;
 }
 
+uint64_t meta_grace_end_ns(const struct meta_group *mg)
+{
+    uint64_t regained_ns = group_regained_ns(mg->group);
+    if (regained_ns == UINT64_MAX)
+        return env_now_ns() + META_REOPEN_GRACE_NS;
+    return MAX(mg->grace_until_ns, regained_ns ? regained_ns + META_REOPEN_GRACE_NS : 0);
+}
+
 int meta_serving(void *context, struct group *group)
 {
     struct meta_service *service = context;

@@ -113,8 +113,8 @@ void txn_dentry_remove(struct meta_txn *txn, struct txn_dentry *dentry)
 static bool is_simple(const struct meta_txn *txn, const struct txn_inode *inode)
 {
     const struct meta_group *mg = txn->mg;
-    if (inode->group != mg->id || env_now_ns() < mg->grace_until_ns || inode->row.xattr_count > 0 ||
-        (meta_open_any(mg, inode->ino) && !PLANT(META_OPEN_DELETED)))
+    if (inode->group != mg->id || env_now_ns() < meta_grace_end_ns(mg) ||
+        inode->row.xattr_count > 0 || (meta_open_any(mg, inode->ino) && !PLANT(META_OPEN_DELETED)))
         return false;
     return !S_ISREG(inode->row.mode) || (inode->row.flags & ATTR_INLINE);
 }

@@ -3,8 +3,9 @@
  * primary, whatever other groups do. Method: files in directories of several groups are opened and
  * unlinked; both nodes of one group die at once, so that it answers nobody, and the groups that
  * only one of them led get new primaries, which delete files without a name unless they are told
- * within 10 s. Then the dead return, and the silent group's files are there, too. Virtual time;
- * arguments: seeds. */
+ * within 10 s. Then the dead return, and the silent group's files are there, too. The same when all
+ * nodes are cut off from each other and from the client for longer than that. Virtual time;
+ * arguments: seeds (default: one). */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 
 #include "cluster_fsck.h"
 
-enum { NODES = 7, FILES = 24, LATER_S = 30 };
+enum { NODES = 7, FILES = 24, LATER_S = 30, CLIENT_LATER_S = 5, BYTES = 3 * 4096 };
 
 struct run {
     struct cluster cluster;
@@ -23,6 +24,7 @@ struct run {
     uint32_t victims[2]; /* node ids */
     uint32_t moved;      /* files whose group gets a new primary */
     uint32_t silent;     /* files whose group has none now */
+    bool dead;           /* the victims */
     bool done;
     int error;
 };
@@ -58,6 +60,37 @@ static bool choose_victims(struct run *run, uint32_t i)
     return run->moved > 0;
 }
 
+static int write_file(struct client_file *file)
+{
+    struct buf *buf = buf_new(BYTES);
+    memset(buf->data, 'x', BYTES);
+    int result = client_write(file, 0, (struct buf_slice){buf, 0, BYTES});
+    buf_put(buf);
+    return result < 0 ? result : client_fsync(file);
+}
+
+static int check_file(struct client_file *file)
+{
+    uint8_t bytes[BYTES];
+    struct client_data data = {0};
+    int result = client_read(file, 0, BYTES, &data);
+    if (result == 0 && data.bytes != BYTES)
+        result = -EBADMSG;
+    if (result == 0)
+        client_data_copy(&data, bytes);
+    for (uint32_t i = 0; i < BYTES && result == 0; i++)
+        result = bytes[i] == 'x' ? 0 : -EBADMSG;
+    client_data_fini(&data);
+    return result;
+}
+
+/* Its data may be in a group that is silent. */
+static int check_inode(struct run *run, const struct client_file *file)
+{
+    struct wire_attr attr;
+    return client_getattr(run->client, &root, client_file_ino(file), &attr);
+}
+
 /* In a directory of its own, so in any group. */
 static void make_file(struct run *run, uint32_t file)
 {
@@ -69,6 +102,8 @@ static void make_file(struct run *run, uint32_t file)
     place.dir = dir.ino;
     if (result == 0)
         result = client_create(run->client, &root, &place, S_IFREG | 0644, true, &run->files[file]);
+    if (result == 0)
+        result = write_file(run->files[file]);
     if (result == 0)
         result = client_unlink(run->client, &root, place.dir, place.name);
     if (result == 0) /* both copies of it will lose their memory */
@@ -96,12 +131,11 @@ static void check_fiber(void *arg)
     struct run *run = arg;
     run->silent = 0;
     for (uint32_t i = 0; i < FILES; i++) {
-        struct wire_attr attr;
         if (!group_of(run, i)->primary) {
             run->silent++;
             continue;
         }
-        int result = client_getattr(run->client, &root, client_file_ino(run->files[i]), &attr);
+        int result = run->dead ? check_inode(run, run->files[i]) : check_file(run->files[i]);
         if (result < 0)
             printf("file %u of group %u: %s\n", i, group_of(run, i)->id, error_name(result));
         run->error = MIN(run->error, result);
@@ -131,34 +165,64 @@ static void each_victim(struct run *run, void (*change)(struct cluster *cluster,
     sim_run_for(run->cluster.sim, LATER_S * NS_PER_S);
 }
 
-static bool all_survive(struct run *run)
+static bool all_survive_deaths(struct run *run)
 {
     if (!do_fiber(run, prepare_fiber))
         return false;
+    run->dead = true;
     each_victim(run, cluster_crash);
     if (!do_fiber(run, check_fiber) || run->silent == 0)
         return false;
+    run->dead = false;
     each_victim(run, cluster_restart);
     return do_fiber(run, check_fiber) && run->silent == 0 && do_fiber(run, close_fiber);
+}
+
+static void isolate_all(struct run *run, bool on, uint32_t seconds)
+{
+    for (uint32_t i = 0; i < run->cluster.node_count; i++)
+        sim_isolate(run->cluster.members[i].sim_node, on);
+    sim_isolate(run->host, true);
+    sim_run_for(run->cluster.sim, seconds * NS_PER_S);
+}
+
+/* All lose sight of all, and the primaries, which stay what they are, of their client. It comes
+ * back a little later than they. */
+static bool all_survive_isolation(struct run *run)
+{
+    if (!do_fiber(run, prepare_fiber))
+        return false;
+    isolate_all(run, true, LATER_S);
+    isolate_all(run, false, CLIENT_LATER_S);
+    sim_isolate(run->host, false);
+    sim_run_for(run->cluster.sim, LATER_S * NS_PER_S);
+    return do_fiber(run, check_fiber) && run->silent == 0 && do_fiber(run, close_fiber);
+}
+
+static bool run_case(uint64_t seed, const char *name, bool (*survive)(struct run *run))
+{
+    struct run *run = calloc(1, sizeof *run);
+    struct fsck_counts found = {0};
+    cluster_start(&run->cluster, seed, NODES, 2);
+    run->host = sim_node_new(run->cluster.sim, "10.0.0.100");
+    bool passed = survive(run);
+    sim_run_for(run->cluster.sim, LATER_S * NS_PER_S);
+    uint32_t complaints = passed ? cluster_fsck(&run->cluster, true, &found) : 0;
+    passed = passed && complaints == 0 && found.orphans == 0;
+    printf(
+        "%s seed %llu %s: victims %u and %u, files moved %u, silent %u, error %s, orphans %llu\n",
+        passed ? "ok" : "FAILED", (unsigned long long)seed, name, run->victims[0], run->victims[1],
+        run->moved, run->silent, error_name(run->error), (unsigned long long)found.orphans);
+    cluster_free(&run->cluster);
+    free(run);
+    return passed;
 }
 
 static bool run_seed(uint64_t seed, bool asked)
 {
     (void)asked;
-    struct run *run = calloc(1, sizeof *run);
-    struct fsck_counts found = {0};
-    cluster_start(&run->cluster, seed, NODES, 2);
-    run->host = sim_node_new(run->cluster.sim, "10.0.0.100");
-    bool passed = all_survive(run);
-    sim_run_for(run->cluster.sim, LATER_S * NS_PER_S);
-    uint32_t complaints = passed ? cluster_fsck(&run->cluster, true, &found) : 0;
-    passed = passed && complaints == 0 && found.orphans == 0;
-    printf("%s seed %llu victims %u and %u, files moved %u, silent %u, error %s, orphans %llu\n",
-           passed ? "ok" : "FAILED", (unsigned long long)seed, run->victims[0], run->victims[1],
-           run->moved, run->silent, error_name(run->error), (unsigned long long)found.orphans);
-    cluster_free(&run->cluster);
-    free(run);
-    return passed;
+    bool deaths = run_case(seed, "deaths", all_survive_deaths);
+    return run_case(seed, "isolation", all_survive_isolation) && deaths;
 }
 
 int main(int argc, char **argv)
