@@ -372,13 +372,8 @@ static void test_crashes(void **state)
         world_run(world, churn_first, owner);
         for (uint32_t i = 0; i < 10; i++) {
             world_crash(world, random_chance(&world->random, 2, 3));
-            world->body = churn_crashed;
-            world->arg = owner;
-            world->done = false;
-            reactor_spawn(sim_node_reactor(world->node), "test", world_body, world);
-            uint64_t wait = random_below(&world->random, 400 * NS_PER_MS);
-            (void)sim_run_until(world->sim, world_done, world, sim_now_ns(world->sim) + wait);
-            assert_false(world->failed);
+            world_run_for(world, churn_crashed, owner,
+                          random_below(&world->random, 400 * NS_PER_MS));
         }
         world_crash(world, true);
         world_run(world, churn_crashed, owner);

@@ -339,13 +339,7 @@ static void test_crashes(void **state)
         struct world *world = &full->world;
         world_run(world, rounds, full);
         for (uint32_t i = 0; i < CRASHES; i++) {
-            world->body = life;
-            world->arg = full;
-            world->done = false;
-            reactor_spawn(sim_node_reactor(world->node), "test", world_body, world);
-            uint64_t wait_ns = random_below(&world->random, 6 * NS_PER_S);
-            (void)sim_run_until(world->sim, world_done, world, sim_now_ns(world->sim) + wait_ns);
-            assert_false(world->failed);
+            world_run_for(world, life, full, random_below(&world->random, 6 * NS_PER_S));
             world_crash(world, random_chance(&world->random, 1, 2));
         }
         world_run(world, life, full);

@@ -222,13 +222,7 @@ static void crash_in_the_middle(struct model *model, uint64_t rounds)
     struct world *world = &model->world;
     for (uint64_t i = 0; i < rounds; i++) {
         /* Start a run, and pull the plug somewhere in it. */
-        world->body = crash_reopen;
-        world->arg = model;
-        world->done = false;
-        reactor_spawn(sim_node_reactor(world->node), "test", world_body, world);
-        uint64_t wait = random_below(&world->random, 300 * NS_PER_MS);
-        (void)sim_run_until(world->sim, world_done, world, sim_now_ns(world->sim) + wait);
-        assert_false(world->failed);
+        world_run_for(world, crash_reopen, model, random_below(&world->random, 300 * NS_PER_MS));
         world_crash(world, random_chance(&world->random, 2, 3));
     }
     world_run(world, crash_reopen, model);

@@ -155,17 +155,22 @@ static inline bool world_done(void *arg)
     return ((struct world *)arg)->done;
 }
 
-/* Run body in a fiber on the node until it returns. */
-static inline void world_run(struct world *world, fiber_fn body, void *arg)
+/* Run body in a fiber on the node until it returns, but for no longer than wait_ns. */
+static inline void world_run_for(struct world *world, fiber_fn body, void *arg, uint64_t wait_ns)
 {
     world->body = body;
     world->arg = arg;
     world->done = false;
     reactor_spawn(sim_node_reactor(world->node), "test", world_body, world);
-    bool done =
-        sim_run_until(world->sim, world_done, world, sim_now_ns(world->sim) + 10000 * NS_PER_S);
-    assert_true(done);
+    (void)sim_run_until(world->sim, world_done, world, sim_now_ns(world->sim) + wait_ns);
     assert_false(world->failed);
+}
+
+/* Run body in a fiber on the node until it returns. */
+static inline void world_run(struct world *world, fiber_fn body, void *arg)
+{
+    world_run_for(world, body, arg, 10000 * NS_PER_S);
+    assert_true(world->done);
 }
 
 /* In a fiber. */
