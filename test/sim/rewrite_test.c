@@ -148,8 +148,8 @@ static void begin(struct side *side, fiber_fn fn)
 
 static bool perform(struct side *side, fiber_fn fn)
 {
-    begin(side, fn);
-    return wait_done(side);
+    struct run *run = side->run;
+    return cluster_run_fiber(&run->cluster, side->host, fn, side, &side->done) && run->error == 0;
 }
 
 static bool is_whole(void *context)
