@@ -45,10 +45,12 @@ struct data_request {
     uint64_t ino;
     uint32_t offset;
     uint32_t bytes;
+    uint64_t order; /* OBJ_WRITE: of the inode's truncations, too; 0: none */
 };
 /* One OBJ_ call to the group of the object, with routing by the map, retried until deadline_ns.
  * payload may be empty; for OBJ_WRITE it has request.bytes, and the CRCs are computed here.
- * 0, -ERR_TIMED_OUT, or the primary's final answer (-ERR_NO_SPACE, -ERR_CORRUPT_DATA, -EINVAL). */
+ * 0, -ERR_TIMED_OUT, or the primary's final answer (-ERR_NO_SPACE, -ERR_CORRUPT_DATA, -EINVAL,
+ * -ERR_CANCELED: a later order was here). */
 may_yield must_check int data_call(struct rpc *rpc, struct map_client *map,
                                    const struct data_request *request, struct buf_slice payload,
                                    uint64_t deadline_ns);

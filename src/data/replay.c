@@ -42,6 +42,10 @@
  * minute; a mount without one that cannot reach the primary for the whole TTL, though others do,
  * may find its last requests forgotten.
  *
+ * The primary of an inode writes once itself: the bytes of a small file that moves to objects. It
+ * is a session of its own, the inode, with an order (data.h) for a number: what a primary that is
+ * one no more sends late, in whichever epoch of ours, is refused once the next one has written.
+ *
  * Not here. Truncations come from the inode's primary and have their own order (cut.c). */
 #include "data/data_internal.h"
 

@@ -121,6 +121,12 @@ int data_call(struct rpc *rpc, struct map_client *map, const struct data_request
         .payload = payload,
         .deadline_ns = deadline_ns,
     };
+    if (request->order) { /* replay.c: the inode as a session with one slot */
+        routed.body.session = request->ino;
+        routed.body.slot = UINT64_MAX;
+        routed.body.slot_seq = request->order;
+        routed.body.flags = OBJ_RETRY;
+    }
     uint32_t crcs[DATA_WRITE_BLOCKS_MAX];
     assert(payload.bytes <= DATA_IO_MAX);
     if (payload.bytes > 0) {

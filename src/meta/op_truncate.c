@@ -19,6 +19,12 @@ static int check_file(const struct disk_inode *row)
     return S_ISREG(row->mode) ? 0 : -EINVAL;
 }
 
+/* In order of execution: the inode is locked, and another primary has a greater epoch. */
+static uint64_t next_order(struct meta_op *op)
+{
+    return (uint64_t)group_epoch(op->mg->group) << 32 | ++op->mg->truncations;
+}
+
 int op_spill(struct meta_op *op, struct meta_txn *txn, struct txn_inode *inode)
 {
     const struct meta_service *service = op->service;
@@ -29,6 +35,7 @@ int op_spill(struct meta_op *op, struct meta_txn *txn, struct txn_inode *inode)
             .type = RPC_OBJ_WRITE,
             .ino = inode->ino,
             .bytes = META_INLINE_MAX,
+            .order = next_order(op),
         };
         const struct data_request sync = {.type = RPC_OBJ_SYNC, .ino = inode->ino};
         uint64_t deadline_ns = env_now_ns() + META_DATA_PATIENCE_NS;
@@ -40,6 +47,8 @@ int op_spill(struct meta_op *op, struct meta_txn *txn, struct txn_inode *inode)
             result =
                 data_call(service->rpc, service->map, &sync, (struct buf_slice){0}, deadline_ns);
         buf_put(buf);
+        if (result == -ERR_CANCELED)
+            return -ERR_NOT_PRIMARY; /* who is it now has been there */
         if (result < 0)
             return result;
         op_inline_store(txn, inode, NULL, 0);
@@ -75,12 +84,11 @@ int op_resize(struct meta_op *op, struct meta_txn *txn, struct txn_inode *inode,
     if (inode->row.flags & ATTR_INLINE)
         return size == inode->row.size ? 0 : resize_inline(txn, inode, size);
     if (size < inode->row.size) {
-        /* In order of execution: the inode is locked, and another primary has a greater epoch. */
         const struct data_truncation truncation = {
             .ino = inode->ino,
             .from_offset = size,
             .size = inode->row.size,
-            .order = (uint64_t)group_epoch(op->mg->group) << 32 | ++op->mg->truncations,
+            .order = next_order(op),
             .change = inode->row.change + 1, /* op_touch follows */
         };
         inode->row.truncated = truncation.change;
