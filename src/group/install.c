@@ -133,6 +133,8 @@ static int install_run(struct install *install, uint32_t pair_count)
         group_state_installed(group, &batch);
         group->last_lsn = store_commit(host_store(group->host), &batch);
         group->bytes += batch.extent_bytes;
+    } else {
+        store_batch_drop_extents(host_store(group->host), &batch);
     }
     if (group_ops(group)->hold)
         group_ops(group)->hold(group_context(group), group, false);

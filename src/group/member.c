@@ -83,7 +83,9 @@ static int take_record(struct group *group, struct reader *reader, struct buf_sl
     record->epoch = row.epoch;
     result = place_data(group, record, blocks, row.extent_count, data);
     if (result < 0) {
-        record_put(record); /* extents already placed are dead space: the cleaner finds them so */
+        for (uint32_t i = 0; i < record->extent_count; i++)
+            store_extent_drop(host_store(group->host), record->extents[i]);
+        record_put(record);
         return result;
     }
     group_log_add(group, record);

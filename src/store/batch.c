@@ -220,6 +220,16 @@ static void extent_change(struct store *store, const struct change *change, uint
         fresh_drop(store, fresh);
 }
 
+void store_batch_drop_extents(struct store *store, const struct store_batch *batch)
+{
+    struct change change;
+    uint32_t cursor = 0;
+    while (batch_next(slice_of(batch->bytes, batch->used), &cursor, &change) > 0) {
+        if (change.op == DISK_CHANGE_EXTENT_ADD)
+            store_extent_drop(store, change.extent);
+    }
+}
+
 static bool extent_on_device(const struct store *store, struct store_extent extent)
 {
     uint64_t segment = extent.block / store->segment_blocks;

@@ -12,8 +12,8 @@
  * E1  Blocks are handed out once, in rising order inside a segment; a segment that was open at a
  *     crash is never resumed.
  * E2  done_seq: all writes with seq <= done_seq are on the device. The journal waits for it (J3).
- * E3  Until a record names it, an extent is *fresh*: its segment is kept. Nobody tells us when an
- *     owner gives up before that, so after FRESH_NS it is forgotten.
+ * E3  Until a record names it, an extent is *fresh*: its segment is kept. An owner that gives up
+ *     before that says so (store_extent_drop); if it does not, after FRESH_NS it is forgotten.
  * E4  A read holds the segment (users), so it cannot be given to others under it. But an address
  *     that the caller looked up before it yielded may be stale: a checksum mismatch means "look up
  *     again", and only if the address has not changed, damage.
@@ -278,6 +278,22 @@ int store_extent_write(struct store *store, struct buf_slice data, uint32_t bloc
                        struct store_extent *ret_extent)
 {
     return extents_write(store, STREAM_USER, data, blocks, ret_extent);
+}
+
+void store_extent_drop(struct store *store, struct store_extent extent)
+{
+    struct extent_fresh *fresh = fresh_find(store, extent);
+    if (fresh)
+        fresh_drop(store, fresh);
+}
+
+void extents_make_way(struct store *store, uint64_t blocks)
+{
+    uint32_t index = store->extents.segment[STREAM_USER];
+    if (index != SEGMENT_NONE &&
+        store->segments[index].frontier + blocks + 2 * STORE_EXTENT_BLOCKS_MAX >
+            store->segment_blocks)
+        seal(store, STREAM_USER);
 }
 
 /* ---- read ---- */

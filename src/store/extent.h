@@ -55,4 +55,8 @@ void fresh_drop(struct store *store, struct extent_fresh *fresh);
 /* Forget extents that nobody claimed in time. */
 void fresh_expire(struct store *store);
 
+/* Close the users' open segment if blocks more are not sure of a place in it: what is dead there
+ * can be gained then. */
+void extents_make_way(struct store *store, uint64_t blocks);
+
 #endif

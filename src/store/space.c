@@ -117,6 +117,8 @@ int store_reserve(struct store *store, uint64_t bytes, bool freeing)
             return 0;
         }
         if (!ready || !paid) {
+            if (!ready)
+                extents_make_way(store, blocks);
             cleaner_kick(store);
             if (!ready && env_now_ns() > give_up)
                 return -ERR_NO_SPACE;

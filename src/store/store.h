@@ -201,6 +201,10 @@ void store_notify_written(struct store *store, struct store_waiter *waiter, uint
  * after it. At most STORE_EXTENT_BLOCKS_MAX blocks. 0, -ERR_NO_SPACE, -ERR_FENCED. */
 must_check int store_extent_write(struct store *store, struct buf_slice data, uint32_t blocks,
                                   struct store_extent *ret_extent);
+/* No record will name the extent: its blocks are dead at once. Any other extent: nothing. */
+void store_extent_drop(struct store *store, struct store_extent extent);
+/* All that the batch adds, because it will not be committed. */
+void store_batch_drop_extents(struct store *store, const struct store_batch *batch);
 /* Read blocks [first, first + count) of the extent. The caller checks its CRCs; if one is wrong,
  * the extent may have been moved or freed since its address was looked up: look it up again, and
  * only if it is still the same, it is damaged. 0, -EIO. data aligned to 4096 saves a copy. */
