@@ -204,6 +204,39 @@ static void overtaken(void **state)
     fake_free();
 }
 
+/* Another client cuts the file when it sees that it has grown. */
+static void cut_fiber(void *arg)
+{
+    struct wire_attr *inode = arg;
+    uint64_t size = inode->size;
+    while (inode->size <= size)
+        fiber_sleep(NS_PER_US);
+    inode->size = size;
+    inode->change++;
+}
+
+static void overtaken_whole_body(void)
+{
+    struct client *client = fake_client(&options);
+    struct client_file *file = create(client, "whole");
+    static const uint8_t bytes[8192] = {7};
+    CHECK(write_at(file, 0, bytes, sizeof bytes) == 0);
+    uint64_t writes = fake.calls[RPC_OBJ_WRITE];
+    fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){0, 1, -ERR_TRUNCATED, false};
+    fiber_spawn("cut", cut_fiber, &fake.inodes[client_file_ino(file)]);
+    CHECK(write_at(file, OBJECT_BYTES, bytes, sizeof bytes) == 0);
+    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 1);
+    CHECK(fake.inodes[client_file_ino(file)].size == sizeof bytes); /* it does not come back */
+    CHECK(client_release(file) == 0);
+}
+
+static void overtaken_whole(void **state)
+{
+    fake_start(15);
+    fake_run(overtaken_whole_body);
+    fake_free();
+}
+
 /* ---- large files ------------------------------------------------------------------------- */
 
 static void large_file_body(void)
@@ -447,6 +480,7 @@ int main(void)
         cmocka_unit_test(spill),
         cmocka_unit_test(append),
         cmocka_unit_test(overtaken),
+        cmocka_unit_test(overtaken_whole),
         cmocka_unit_test(large_file),
         cmocka_unit_test(lazy_mtime),
         cmocka_unit_test(dir_attr),

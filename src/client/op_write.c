@@ -43,12 +43,14 @@ struct write_size {
     struct client_inode *inode;
     uint64_t size;
     uint64_t change;
+    int result;
 };
 
 static void write_size_fiber(void *arg)
 {
     struct write_size *size = arg;
-    gather_done(size->gather, client_inode_grow(size->inode, size->size, size->change));
+    size->result = client_inode_grow(size->inode, size->size, size->change);
+    gather_done(size->gather, size->result);
 }
 
 /* What the inode has to learn of a write. */
@@ -61,9 +63,9 @@ enum write_news {
 /* A new size goes along with the data; but after a write has failed, the next ones first see
  * whether the data finds room, so that a full cluster leaves no file longer than what is in it (but
  * for the first). -ERR_TRUNCATED: somebody truncated the file meanwhile, and some parts came before
- * that, others after it (I8). */
+ * that, others after it (I8); *ret_grown: the new size came before. */
 static int write_objects(struct client_inode *inode, uint64_t offset, struct buf_slice data,
-                         enum write_news news, uint64_t change)
+                         enum write_news news, uint64_t change, bool *ret_grown)
 {
     bool grows = news == WRITE_SIZE;
     struct split_piece pieces[SPLIT_PIECES_MAX];
@@ -71,7 +73,7 @@ static int write_objects(struct client_inode *inode, uint64_t offset, struct buf
     struct gather gather;
     uint32_t count = split_range(offset, data.bytes, pieces);
     uint64_t end = offset + data.bytes;
-    struct write_size size = {&gather, inode, end, change};
+    struct write_size size = {&gather, inode, end, change, -ECANCELED};
     assert(count > 0);
     gather_init(&gather);
     bool grows_along = grows && env_now_ns() >= inode->client->careful_until_ns;
@@ -92,6 +94,7 @@ static int write_objects(struct client_inode *inode, uint64_t offset, struct buf
     }
     write_piece_fiber(&writes[0]);
     int result = gather_wait(&gather);
+    *ret_grown = size.result == 0;
     if (result < 0 && result != -ERR_TRUNCATED)
         inode->client->careful_until_ns = env_now_ns() + CLIENT_CAREFUL_NS;
     if (result == 0 && grows && !grows_along)
@@ -112,7 +115,8 @@ static int spill(struct client_inode *inode, uint64_t size)
     return result;
 }
 
-static int write_once(struct client_inode *inode, uint64_t offset, struct buf_slice data)
+static int write_once(struct client_inode *inode, uint64_t offset, struct buf_slice data,
+                      bool *ret_grown)
 {
     uint64_t end = offset + data.bytes;
     if (client_inode_inline(inode)) {
@@ -134,16 +138,18 @@ static int write_once(struct client_inode *inode, uint64_t offset, struct buf_sl
     }
     bool grows = end > inode->attr.size || !client_inode_fresh(inode); /* I6 */
     grows = grows && !PLANT(CLIENT_SIZE_UNSENT);
-    return write_objects(inode, offset, data, grows ? WRITE_SIZE : WRITE_TIME, inode->attr.change);
+    return write_objects(inode, offset, data, grows ? WRITE_SIZE : WRITE_TIME, inode->attr.change,
+                         ret_grown);
 }
 
-static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_slice data)
+static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_slice data,
+                       bool *ret_grown)
 {
     int result;
     do {
         result = client_inode_outlived(inode) ? client_inode_refresh(inode) : 0;
         if (result == 0)
-            result = write_once(inode, offset, data);
+            result = write_once(inode, offset, data, ret_grown);
     } while (result == 0 && client_inode_outlived(inode)); /* objects that nobody looks at (I5) */
     return result;
 }
@@ -158,10 +164,13 @@ int client_write(struct client_file *file, uint64_t offset, struct buf_slice dat
         return 0;
     struct client_inode *inode = client_inode_get(file->inode);
     int result;
-    while ((result = write_inode(inode, offset, data)) == -ERR_TRUNCATED) {
+    bool grown = false;
+    while ((result = write_inode(inode, offset, data, &grown)) == -ERR_TRUNCATED) {
         /* A change of ours is newer than any truncation, also one that was begun and given up. */
         result = client_inode_grow(inode, 0, 0);
-        if (result < 0)
+        /* What others may have seen is not done again where nothing is left to be done: the write
+         * came before the truncation, which took all of it. */
+        if (result < 0 || (grown && inode->attr.size <= offset))
             break;
     }
     if (result == 0)
@@ -201,7 +210,8 @@ static int append_inode(struct client_inode *inode, struct buf_slice data)
     uint64_t offset = attr.size - data.bytes;
     if (attr.flags & ATTR_INLINE) /* it was cut short after the first try */
         return write_inline(inode, offset, bytes, 0);
-    return write_objects(inode, offset, data, WRITE_TOLD, attr.change);
+    bool grown;
+    return write_objects(inode, offset, data, WRITE_TOLD, attr.change, &grown);
 }
 
 int client_append(struct client_file *file, struct buf_slice data)

@@ -11,7 +11,7 @@
 int map_client_change_node(struct map_client *client, uint32_t node, enum map_node_intent intent,
                            uint64_t deadline_ns)
 {
-    for (;;) {
+    for (bool again = false;; again = true) {
         uint64_t now = env_now_ns();
         if (now >= deadline_ns)
             return -ERR_TIMED_OUT;
@@ -23,6 +23,9 @@ int map_client_change_node(struct map_client *client, uint32_t node, enum map_no
         struct wire_node_change_rep reply;
         bool answered = rpc_reply_body(&call, &reply, sizeof reply, NULL);
         rpc_call_fini(&call);
+        /* Ids are never given twice: it was there, and we have only not been told. */
+        if (again && result == -ENOENT && intent == MAP_NODE_REMOVE)
+            result = 0;
         if (answered && result == 0 && reply.map_version > 0) {
             /* The caller shall see what came of it. */
             map_client_poke(client);
