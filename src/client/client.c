@@ -32,8 +32,8 @@
  * size, so it cannot undo another client's truncate; it is sent before our own truncate, setattr,
  * fsync, flush and release. I8. All parts of a write are done before another client's truncate, or
  * all after it: they carry the change number that was known when it began, and whoever knows of a
- * later truncate refuses (data/cut.c, meta/op_truncate.c); then the whole write begins anew, or
- * was before the truncate, if that took all of it.
+ * later truncate refuses (data/cut.c, meta/op_truncate.c); then the whole write begins anew, but
+ * for what the truncate took of one whose new size had been there before.
  *
  * Failures. Primary dies: refused connection -> suspect reported -> new map -> attempts still in
  * the air are abandoned and repeated (call.c). Reply lost: repeated with a flag. Open files

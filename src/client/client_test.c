@@ -204,14 +204,14 @@ static void overtaken(void **state)
     fake_free();
 }
 
-/* Another client cuts the file when it sees that it has grown. */
+/* Another client sees that the file has grown, and cuts it to a block more than it had. */
 static void cut_fiber(void *arg)
 {
     struct wire_attr *inode = arg;
     uint64_t size = inode->size;
     while (inode->size <= size)
         fiber_sleep(NS_PER_US);
-    inode->size = size;
+    inode->size = size + 4096;
     inode->change++;
 }
 
@@ -219,14 +219,22 @@ static void overtaken_whole_body(void)
 {
     struct client *client = fake_client(&options);
     struct client_file *file = create(client, "whole");
-    static const uint8_t bytes[8192] = {7};
-    CHECK(write_at(file, 0, bytes, sizeof bytes) == 0);
+    struct wire_attr *inode = &fake.inodes[client_file_ino(file)];
+    static uint8_t bytes[16384];
+    memset(bytes, 7, sizeof bytes);
+    CHECK(write_at(file, 0, bytes, 8192) == 0);
     uint64_t writes = fake.calls[RPC_OBJ_WRITE];
     fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){0, 1, -ERR_TRUNCATED, false};
-    fiber_spawn("cut", cut_fiber, &fake.inodes[client_file_ino(file)]);
-    CHECK(write_at(file, OBJECT_BYTES, bytes, sizeof bytes) == 0);
-    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 1);
-    CHECK(fake.inodes[client_file_ino(file)].size == sizeof bytes); /* it does not come back */
+    fiber_spawn("cut", cut_fiber, inode);
+    CHECK(write_at(file, OBJECT_BYTES, bytes, 8192) == 0);
+    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 1); /* nothing of it is left */
+    CHECK(inode->size == 8192 + 4096);
+    fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){0, 1, -ERR_TRUNCATED, false};
+    fiber_spawn("cut", cut_fiber, inode);
+    CHECK(write_at(file, 8192, bytes, sizeof bytes) == 0);
+    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 3); /* the first half is */
+    CHECK(inode->size == 8192 + 8192);
+    CHECK(read_is(file, 8192, 8192, bytes, 8192));
     CHECK(client_release(file) == 0);
 }
 

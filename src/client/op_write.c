@@ -165,12 +165,17 @@ int client_write(struct client_file *file, uint64_t offset, struct buf_slice dat
     struct client_inode *inode = client_inode_get(file->inode);
     int result;
     bool grown = false;
-    while ((result = write_inode(inode, offset, data, &grown)) == -ERR_TRUNCATED) {
+    struct buf_slice left = data;
+    while ((result = write_inode(inode, offset, left, &grown)) == -ERR_TRUNCATED) {
         /* A change of ours is newer than any truncation, also one that was begun and given up. */
         result = client_inode_grow(inode, 0, 0);
-        /* What others may have seen is not done again where nothing is left to be done: the write
-         * came before the truncation, which took all of it. */
-        if (result < 0 || (grown && inode->attr.size <= offset))
+        if (result < 0)
+            break;
+        /* Others may have seen the new size: it is not set again. The write came before the
+         * truncation, and what that has taken is gone. */
+        if (grown)
+            left.bytes = (uint32_t)MIN(left.bytes, MAX(inode->attr.size, offset) - offset);
+        if (left.bytes == 0)
             break;
     }
     if (result == 0)

@@ -38,8 +38,9 @@ void checkpoint_init(struct store *store)
     uint64_t segment = (uint64_t)store->segment_blocks * STORE_BLOCK_BYTES;
     checkpoint->journal_bytes_max = MAX(MIN(256 * MIB, device / 32), segment / 4);
     /* What it may add to the tree is kept free (segment_node_headroom). */
-    checkpoint->memtable_bytes_max =
-        MIN(MIN(64 * MIB, store->options.memory_bytes / 8), MAX(device / 128, MIB / 2));
+    uint64_t room = MAX(device / 128, MIB / 2);
+    checkpoint->memtable_bytes_max = MIN(64 * MIB, store->options.memory_bytes / 8);
+    checkpoint->memtable_bytes_max = MIN(checkpoint->memtable_bytes_max, room);
 }
 
 void checkpoint_kick(struct store *store)
