@@ -13,7 +13,7 @@ X(STORE_JOURNAL_FIRST, "store-extent", 2, "records are written before the data t
 X(STORE_RELOG_SKIPPED, "store-extent", 1, "a checkpoint forgets prepared records")
 X(STORE_SUPER_ONE_SLOT, "store-damage", 1, "all superblocks go to the same slot")
 X(STORE_LIVE_UNCOUNTED, "store-extent", 2, "blocks that are let go stay counted as in use")
-X(STORE_NODE_MISTAKEN, "store-checkpoint", 1, "recovery counts data in segments that hold nodes by now")
+X(STORE_NODE_MISTAKEN, "store-checkpoint", 1, "recovery counts data in segments of nodes")
 /* raft */
 X(RAFT_VOTES_TWICE, "raft", 1, "a vote is given to several candidates of a term")
 X(RAFT_OLD_LOG_ELECTED, "raft", 1, "a candidate with an old log gets votes")

@@ -23,23 +23,24 @@
  * I2. A verb ends by io_timeout (unless hard) with an answer, or -EIO; transport errors and
  *     retry classes never reach the caller.
  * I3. Attributes never go back: an answer with an older change number is dropped. (Unless their
- * group lost its memory since, and the change.) I4. Bytes are returned only after their block's
- * checksum matched, and only below the size that is believed; a size is believed for attr_ttl. I5.
- * No object write is sent for a file that is believed inline: GROW moved it out before. I6. A write
- * beyond the believed size, or by a belief older than attr_ttl, is acknowledged only once GROW is;
- * so no acknowledged byte lies behind the end of the file (unless another client truncated it
- * within attr_ttl and the object's primary changed since). I7. A lazy modification time carries no
- * size, so it cannot undo another client's truncate; it is sent before our own truncate, setattr,
- * fsync, flush and release. I8. All parts of a write are done before another client's truncate, or
- * all after it: they carry the change number that was known when it began, and whoever knows of a
- * later truncate refuses (data/cut.c, meta/op_truncate.c); then the whole write begins anew, but
- * for what the truncate took of one whose new size had been there before.
+ *     group lost its memory since, and the change.)
+ * I4. Bytes are returned only after their block's checksum matched, and only below the size that
+ *     is believed; a size is believed for attr_ttl.
+ * I5. No object write is sent for a file that is believed inline: GROW moved it out before.
+ * I6. A write beyond the believed size, or by a belief older than attr_ttl, is acknowledged only
+ *     once GROW is; so no acknowledged byte lies behind the end of the file (unless another client
+ *     truncated it within attr_ttl and the object's primary changed since).
+ * I7. A lazy modification time carries no size, so it cannot undo another client's truncate; it is
+ *     sent before our own truncate, setattr, fsync, flush and release.
+ * I8. All parts of a write are done before another client's truncate, or all after it: they carry
+ *     the change number that was known when it began, and whoever knows of a later truncate refuses
+ *     (data/cut.c, meta/op_truncate.c); then the whole write begins anew, but for what the truncate
+ *     took of one whose new size had been there before.
  *
  * Failures. Primary dies: refused connection -> suspect reported -> new map -> attempts still in
- * the air are abandoned and repeated (call.c). Reply lost: repeated with a flag. Open files
- * are registered again with the new primary, or with the same one after a lost connection or in a
- * new epoch.
- * The client dies: servers drop its session; nothing of it is on disk here.
+ * the air are abandoned and repeated (call.c). Reply lost: repeated with a flag. Open files are
+ * registered again with the new primary, or with the same one after a lost connection or in a new
+ * epoch. The client dies: servers drop its session; nothing of it is on disk here.
  *
  * Limits. 256 changes of metadata and 256 of objects at once (more wait); CLIENT_IO_MAX per read or
  * write.

@@ -55,8 +55,7 @@ static void run(void (*body)(void))
     fake_free();
 }
 
-/* ---- closed files -----------------------------------------------------------------------------
- */
+/* ---- closed files ---------------------------------------------------------------------------- */
 
 static void closed_body(void)
 {
@@ -201,8 +200,7 @@ static void each_directory_is_told_of_its_loss(void **state)
     run(directories_body);
 }
 
-/* ---- several fsyncs ---------------------------------------------------------------------------
- */
+/* ---- several fsyncs -------------------------------------------------------------------------- */
 
 struct syncer {
     struct client_file *file;

@@ -123,8 +123,7 @@ void client_call_fini(struct client_call *call);
 /* A new map is here: attempts that wait for somebody who is no longer in charge are given up. */
 void client_flights_wake(struct client *client);
 
-/* ---- slots (slot.c) ---------------------------------------------------------------------------
- */
+/* ---- slots (slot.c) -------------------------------------------------------------------------- */
 
 void slots_init(struct client_slots *slots);
 /* A slot of one's own, with the number of the next request in it. */
@@ -163,8 +162,7 @@ may_yield must_check int client_getattr_plain(struct client *client, const struc
 /* 0, -ENAMETOOLONG, -EINVAL. */
 must_check int name_check(struct slice name);
 
-/* ---- directories that were changed lately (dir_attr.c) -----------------------------------------
- */
+/* ---- directories that were changed lately (dir_attr.c) --------------------------------------- */
 
 /* What an answer told of a directory. asked_ns: when the question was sent. */
 void client_dir_learn(struct client *client, const struct wire_attr *attr, uint64_t asked_ns);

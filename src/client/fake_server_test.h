@@ -85,8 +85,8 @@ void fake_run(void (*body)(void));
 /* The same; step is called from outside all fibers each 5 ms of virtual time meanwhile. */
 void fake_run_with(void (*body)(void), void (*step)(void));
 
-/* In bodies: record a failure instead of unwinding through fibers; fake_run asserts there is none.
- */
+/* In bodies: record a failure instead of unwinding through fibers; fake_run asserts
+ * that there is none. */
 #define CHECK(condition) fake_check((condition), #condition, __FILE__, __LINE__)
 void fake_check(bool condition, const char *text, const char *file, int line);
 

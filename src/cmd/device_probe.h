@@ -15,10 +15,9 @@ struct device_probe {
     struct disk_info info;
     bool ours; /* a ClaudeFS store, as identity says */
     struct store_identity identity;
-    char
-        signature[PROBE_TEXT_MAX]; /* "ext4 file system", "partition table (gpt)"; "": none known */
-    char user[PROBE_TEXT_MAX];     /* "mounted at /", "in use by ..."; "": nobody */
-    bool empty;                    /* its first MiB is zeroes */
+    char signature[PROBE_TEXT_MAX]; /* "ext4 file system", "partition table (gpt)"; "": unknown */
+    char user[PROBE_TEXT_MAX];      /* "mounted at /", "in use by ..."; "": nobody */
+    bool empty;                     /* its first MiB is zeroes */
 };
 
 /* Look at a device or file. path exists or not: see result. */

@@ -78,8 +78,7 @@ static void check(struct world *world, int result, const char *what)
     world->error = result;
 }
 
-/* ---- a node without metadata ------------------------------------------------------------------
- */
+/* ---- a node without metadata ----------------------------------------------------------------- */
 
 static int none_apply(void *context, struct group *group, const struct store_log_record *record,
                       struct store_batch *batch)
@@ -184,8 +183,7 @@ static void member_start(struct member *member)
     reactor_spawn(sim_node_reactor(member->sim_node), "main", member_main, member);
 }
 
-/* ---- the caller --------------------------------------------------------------------------------
- */
+/* ---- the caller ------------------------------------------------------------------------------ */
 
 /* One OBJ_READ at whom the map names, again until it is answered; blocks verified. */
 static int read_blocks(struct world *world, uint32_t index, uint32_t offset, uint32_t bytes,
@@ -372,8 +370,7 @@ static void work(struct world *world)
         fiber_sleep(NS_PER_MS);
 }
 
-/* ---- nodes come and go -------------------------------------------------------------------------
- */
+/* ---- nodes come and go ----------------------------------------------------------------------- */
 
 enum { ROUNDS = 5 };
 
@@ -555,8 +552,7 @@ static void test_churn(void **state)
     }
 }
 
-/* ---- devices rot --------------------------------------------------------------------------------
- */
+/* ---- devices rot ----------------------------------------------------------------------------- */
 
 /* On a node of its own: flip a bit in every row it holds of the file. */
 static void rot_fiber(void *arg)

@@ -61,8 +61,7 @@ struct data_group *data_group_of(struct data_service *service, uint32_t id);
 void data_group_hold(struct data_group *dg);
 void data_group_release(struct data_group *dg);
 
-/* ---- lock.c: exclusive ranges of a file's blocks, first come first served ---------------------
- */
+/* ---- lock.c: exclusive ranges of a file's blocks, first come first served -------------------- */
 
 struct data_lock_queue;
 struct data_lock {
@@ -142,8 +141,7 @@ may_yield must_check int data_read_applied(struct data_service *service, struct 
 /* The same, with damage repaired from other members. -ERR_CORRUPT_DATA: some block is lost. */
 may_yield must_check int data_read(struct data_service *service, struct data_io *io);
 
-/* ---- repair.c ---------------------------------------------------------------------------------
- */
+/* ---- repair.c -------------------------------------------------------------------------------- */
 
 /* Get what is damaged in the row that covers io's block index from other members, put the row
  * right, and take its part of io's range from it. 0; -ERR_CORRUPT_DATA: that block is lost; errors
@@ -154,13 +152,11 @@ may_yield must_check int data_repair_block(struct data_service *service, struct 
 void data_repair_queue(struct data_service *service, struct slice key);
 void data_repair_fiber(void *arg);
 
-/* ---- scrub.c ----------------------------------------------------------------------------------
- */
+/* ---- scrub.c --------------------------------------------------------------------------------- */
 
 void data_scrub_fiber(void *arg);
 
-/* ---- apply.c, move.c: members of data_content_ops, and the mover --------------------------------
- */
+/* ---- apply.c, move.c: members of data_content_ops, and the mover ----------------------------- */
 
 may_yield int data_apply(void *context, struct group *group, const struct store_log_record *record,
                          struct store_batch *batch);
@@ -173,8 +169,7 @@ void data_hold(void *context, struct group *group, bool on);
 may_yield int data_move(void *context, struct slice owner_key, struct store_extent from,
                         struct store_extent to, const void *data, struct store_batch *batch);
 
-/* ---- append.c, write.c, cut.c: changes by the primary -------------------------------------------
- */
+/* ---- append.c, write.c, cut.c: changes by the primary ---------------------------------------- */
 
 /* A request that changes an object, on its way. */
 struct data_change {
@@ -207,8 +202,7 @@ may_yield must_check int data_append_forget(struct data_service *service, uint32
 bool data_is_cut(const struct data_service *service, uint32_t group,
                  const struct wire_obj_req *body);
 
-/* ---- replay.c: at most once ---------------------------------------------------------------------
- */
+/* ---- replay.c: at most once ------------------------------------------------------------------ */
 
 /* What earlier copies of change->request, which holds its lock, have done: into its progress. 1:
  * all of it; 0: not all; -ERR_CANCELED: the slot has moved on; errors of store_get. */

@@ -55,8 +55,7 @@ static void test_model(void **state)
     assert_int_equal(world.live, 0);
 }
 
-/* ---- many at once, on neighbouring ranges that share blocks -----------------------------------
- */
+/* ---- many at once, on neighbouring ranges that share blocks ---------------------------------- */
 
 struct worker {
     struct world *world;
@@ -109,8 +108,7 @@ static void test_concurrent(void **state)
     model_run(concurrent_fiber, &world);
 }
 
-/* ---- writes that change nothing: readers never see anything else (D4) --------------------------
- */
+/* ---- writes that change nothing: readers never see anything else (D4) ------------------------ */
 
 static void rewriter_fiber(void *arg)
 {
@@ -244,8 +242,7 @@ static void test_repair(void **state)
     model_run(repair_fiber, &world);
 }
 
-/* ---- what comes from outside ------------------------------------------------------------------
- */
+/* ---- what comes from outside ----------------------------------------------------------------- */
 
 static void refuse_fiber(void *arg)
 {

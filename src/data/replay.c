@@ -9,8 +9,8 @@
  *
  *     OBJ_WRITE (session, slot, seq) -> record (blocks, request) -> every member, in one batch:
  *                                         extent rows, and the REQUEST row (session, slot)
- *     the same with OBJ_RETRY -> lock the blocks -> REQUEST row: done? answer; else go on from
- * there
+ *     the same with OBJ_RETRY -> lock the blocks -> REQUEST row: done? answer
+ *                                                                else go on from there
  *
  * A punch takes several records; each says how far it has come (progress), so a repetition goes on
  * where the first copy ended. What would change nothing is logged all the same: that it is done

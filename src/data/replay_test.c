@@ -59,8 +59,7 @@ static void expect(struct world *world, uint64_t at, uint32_t count, uint8_t fil
     memset(world->model + at, fill, count);
 }
 
-/* ---- sent again when it is done ---------------------------------------------------------------
- */
+/* ---- sent again when it is done -------------------------------------------------------------- */
 
 static void done_fiber(void *arg)
 {
@@ -104,8 +103,7 @@ static void test_done(void **state)
     model_run(done_fiber, &world);
 }
 
-/* ---- sent again while the first copy is under way ----------------------------------------------
- */
+/* ---- sent again while the first copy is under way -------------------------------------------- */
 
 struct copy {
     struct world *world;
@@ -192,8 +190,7 @@ static void test_stale(void **state)
     model_run(stale_fiber, &world);
 }
 
-/* ---- a punch that was cut short ---------------------------------------------------------------
- */
+/* ---- a punch that was cut short -------------------------------------------------------------- */
 
 /* A punch of the end of a block, a block, and the begin of one; its records are made in the order
  * block, end, begin, and the one after done fails. What is done then is written again. */
@@ -248,8 +245,7 @@ static void test_punch(void **state)
     model_run(punch_fiber, &world);
 }
 
-/* ---- rows of silent sessions ------------------------------------------------------------------
- */
+/* ---- rows of silent sessions ----------------------------------------------------------------- */
 
 static uint32_t request_rows(struct world *world, uint32_t host, uint64_t session)
 {

@@ -4,8 +4,8 @@
  * I1. No length is believed before wire_header_check has accepted the header.
  * I2. Nothing is allocated for the payload before the CRC of header and body has been checked, so
  *     one connection holds at most WIRE_BODY_MAX + WIRE_PAYLOAD_MAX bytes of one unfinished
- * message. I3. parser->msg is NULL until the header is complete; the parser owns it until it is
- * returned. */
+ *     message.
+ * I3. parser->msg is NULL until the header is complete; the parser owns it until it is returned. */
 #include <string.h>
 
 #include "env/reactor_internal.h"

@@ -65,8 +65,7 @@ enum disk_data_kind {
  * object index * 1024 + block. */
 struct disk_data_record {
     uint32_t kind;
-    uint32_t
-        blocks; /* WRITE: 1 to DATA_WRITE_BLOCKS_MAX, within one object; CUT: 0; FORGET: rows */
+    uint32_t blocks; /* WRITE: 1 to DATA_WRITE_BLOCKS_MAX, of one object; CUT: 0; FORGET: rows */
     uint64_t ino;
     uint64_t first;
     uint64_t end;                     /* CUT; WRITE: first + blocks */

@@ -14,11 +14,10 @@
  * INLINE    u64 ino                               the file's bytes, or a symlink's target
  * ORPHAN    u64 ino                               i64: since when no name is left; to be deleted
  * REQUEST   u64 session, u32 slot                 struct disk_request: what the slot did last
- * PREPARED  u32 group, u32 epoch, u64 number      changes of a transaction, as in struct
- * store_batch DECIDED   u32 group, u32 epoch, u64 number      struct disk_decided, then u32 group
- * per participant ALLOC     -                                     u64: file inode numbers below it
- * may be in use RENAME    -                                     never stored: the lock of directory
- * moves */
+ * PREPARED  u32 group, u32 epoch, u64 number      changes of a transaction, as in store_batch
+ * DECIDED   u32 group, u32 epoch, u64 number      struct disk_decided, u32 group per participant
+ * ALLOC     -                                     u64: file inode numbers below it may be in use
+ * RENAME    -                                     never stored: the lock of directory moves */
 enum meta_table {
     META_TABLE_INODE = 0x10,
     META_TABLE_DENTRY = 0x11,

@@ -201,9 +201,8 @@ struct group_host {
     uint32_t group_count;
     struct htable peers; /* struct peer; never freed, as the groups */
     uint32_t min_in_sync;
-    uint32_t scan_chunks_more; /* scan.c */
-    uint8_t
-        scratch[GROUP_PREPARE_TAIL_MAX]; /* a PREPARE being put together; not held over yields */
+    uint32_t scan_chunks_more;               /* scan.c */
+    uint8_t scratch[GROUP_PREPARE_TAIL_MAX]; /* of a PREPARE that is made; not held over yields */
 };
 
 static inline struct store *host_store(const struct group_host *host)

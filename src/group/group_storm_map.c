@@ -7,8 +7,7 @@
 #include "base/assert.h"
 #include "group/group_fixture.h"
 
-/* ---- the stand-in: views, and what group asks of map ------------------------------------------
- */
+/* ---- the stand-in: views, and what group asks of map ----------------------------------------- */
 
 void storm_refresh_view(struct host *host)
 {
@@ -116,8 +115,7 @@ int map_client_change_group(struct map_client *client, uint32_t id, uint32_t epo
     return result;
 }
 
-/* ---- the stand-in: the map machine's rules -----------------------------------------------------
- */
+/* ---- the stand-in: the map machine's rules --------------------------------------------------- */
 
 /* The leader has heard from this very process. */
 static bool sure(uint32_t node)

@@ -32,8 +32,7 @@ uint64_t storm_below(uint64_t bound)
     return random_below(&world.random, bound);
 }
 
-/* ---- content: rows as batches, data as records of its own --------------------------------------
- */
+/* ---- content: rows as batches, data as records of its own ------------------------------------ */
 
 struct storm_value {
     uint64_t number;
@@ -123,8 +122,7 @@ static const struct group_content_ops content = {.apply = content_apply,
                                                  .rebase = content_rebase,
                                                  .read = content_read};
 
-/* ---- writers -----------------------------------------------------------------------------------
- */
+/* ---- writers --------------------------------------------------------------------------------- */
 
 static void fill(uint8_t *data, uint32_t blocks, uint64_t number)
 {
@@ -246,8 +244,7 @@ static void write_fiber(void *arg)
     }
 }
 
-/* ---- nodes -------------------------------------------------------------------------------------
- */
+/* ---- nodes ----------------------------------------------------------------------------------- */
 
 static void start_fiber(void *arg)
 {
@@ -339,8 +336,7 @@ static void world_start(uint64_t seed)
     sim_run_for(world.sim, 100 * NS_PER_MS);
 }
 
-/* ---- the storm ---------------------------------------------------------------------------------
- */
+/* ---- the storm ------------------------------------------------------------------------------- */
 
 static uint32_t down_count(void)
 {
@@ -476,8 +472,7 @@ static void calm_down(void)
     run_for(2 * NS_PER_S);
 }
 
-/* ---- comparing ---------------------------------------------------------------------------------
- */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static uint64_t final_numbers[NODES][GROUPS][KEYS];
 static uint32_t checkers;

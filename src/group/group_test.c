@@ -516,8 +516,7 @@ static void hung_disk_of_a_member(void **state)
     sim_free(world.sim);
 }
 
-/* ---- messages of another epoch ----------------------------------------------------------------
- */
+/* ---- messages of another epoch --------------------------------------------------------------- */
 
 struct stray {
     uint32_t from;
@@ -568,8 +567,7 @@ static void other_epochs_are_refused(void **state)
     sim_free(world.sim);
 }
 
-/* ---- a member that runs full -----------------------------------------------------------------
- */
+/* ---- a member that runs full ----------------------------------------------------------------- */
 
 enum { QUIET = GROUP + 1, FILL_BLOCKS = 64 };
 

@@ -15,9 +15,9 @@
  * Picture. Looked at afresh after every change of the map; nothing is remembered between two looks,
  * so a plan survives the death of the leader and every fault on the way:
  *
- *     fewer than copies members stay  --MOVE add b-->  b JOINING  --its primary's word-->  b
- * IN_SYNC more than copies are IN_SYNC    --MOVE drop a--> a's replica is deleted by its node a is
- * to go, and is primary      --LEAD--> another IN_SYNC member leads
+ *     fewer than copies stay        --MOVE add b-->   b JOINING  --its primary's word-->  b IN_SYNC
+ *     more than copies are IN_SYNC  --MOVE drop a-->  a's replica is deleted by its node
+ *     a is to go, and is primary    --LEAD-->         another IN_SYNC member leads
  *
  * So a move is "one more", and then "one less": who goes is found anew when the time has come (the
  * one on a node that is being drained, else the one whose node has most above its share; the first

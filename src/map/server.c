@@ -18,9 +18,9 @@
  *             |                                                           |
  *        persist fiber: durable -> PERSISTED            long polls, proposals, controller wake
  *
- *     server.c         steps, proposals, start          server_rpc.c    requests of nodes, clients
- *     server_store.c   Raft's state in the store        contact.c       who is alive, proofs of
- * death server_raft.c    messages between members         controller*.c   the leader's decisions
+ *     server.c         steps, proposals, start        server_rpc.c    requests of nodes, clients
+ *     server_store.c   Raft's state in the store      contact.c       who is alive, proofs of death
+ *     server_raft.c    messages between members       controller*.c   the leader's decisions
  *
  * Invariants.
  *  S1 Every raft_step happens in server_step, which never yields: writes are handed to the store in

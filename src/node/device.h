@@ -7,12 +7,11 @@
 #include "store/store.h"
 
 struct node_device_options {
-    const char *path; /* no node runs on it */
-    uint64_t
-        memory_bytes;  /* at least NODE_MEMORY_MIN (node.h); the journal's replay comes on top */
-    bool no_data;      /* check: leave out the checksums of data */
-    bool rows;         /* dump: every row of the table too */
-    bool journal_lost; /* out: the journal was damaged, what it held is not included */
+    const char *path;      /* no node runs on it */
+    uint64_t memory_bytes; /* NODE_MEMORY_MIN (node.h) or more; the journal's replay comes on top */
+    bool no_data;          /* check: leave out the checksums of data */
+    bool rows;             /* dump: every row of the table too */
+    bool journal_lost;     /* out: the journal was damaged, what it held is not included */
 };
 
 struct node_device_counts {

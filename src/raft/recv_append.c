@@ -40,7 +40,8 @@ static uint64_t hint_for(const struct raft *raft, uint64_t prev, uint64_t prev_t
 }
 
 /* "3. If an existing entry conflicts with a new one (same index but different terms), delete the
- * existing entry and all that follow it. 4. Append any new entries not already in the log".
+ *     existing entry and all that follow it.
+ *  4. Append any new entries not already in the log".
  * Returns the index up to which our log now equals the leader's. */
 static uint64_t take_entries(struct raft *raft, const struct raft_message *message)
 {

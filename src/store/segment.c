@@ -18,13 +18,13 @@
  * S4  live is exact: it counts the blocks of backpointer rows (DATA) or of tree nodes of all trees
  *     in use (NODE). store_check compares.
  * S5  A checkpoint's segment table says for data what was live when it froze, for nodes what is
- * when it ends. A segment that held data then, or since, and was freed (S3), may be of its nodes:
- * the table says NODE, and recovery passes over what the records say of data there. By the end of
- *     them nothing of it is left.
+ *     when it ends. A segment that held data then, or since, and was freed (S3), may be of its
+ *     nodes: the table says NODE, and recovery passes over what the records say of data there. By
+ *     the end of them nothing of it is left.
  *
  * S6  The journal takes what has been written before, where there is any, and the cleaner leaves it
  *     as many such segments as it may need: to overwrite blocks that a file has makes them durable
- * two to three times as fast as to give the file new ones, since no metadata has to follow.
+ *     two to three times as fast as to give the file new ones, since no metadata has to follow.
  *
  * Each purpose leaves free segments to those more urgent (segment_floor), so that the journal,
  * checkpoints, deletes and the cleaner go on when the store is full for users:

@@ -7,13 +7,15 @@
  *
  * SP1  Room leaves out the floor of user writes (segment.c), in which is what journal and nodes may
  *      come to need, and what they hold now; a quarter of the tree more, since segments of nodes
- * are not emptied at once (node_clean.c). SP2  A writer that frees (a delete) is never refused for
- * space; it waits only for memory and for the journal, which both follow the merge (room). SP3
- * Journal and memtable at most fill once more while what they held before is being merged: in all,
- * twice their limits. (segment.c counts on it, S7.) SP4  If a merge fails for want of space all the
- * same, the memtable has a third share, for those who free: what they empty, the next attempt can
- * use. SP5  Data is space as soon as its owner has let go of it, rows after the next checkpoint. So
- * a refusal asks for one.
+ *      are not emptied at once (node_clean.c).
+ * SP2  A writer that frees (a delete) is never refused for space; it waits only for memory and for
+ *      the journal, which both follow the merge (room).
+ * SP3  Journal and memtable at most fill once more while what they held before is being merged: in
+ *      all, twice their limits. (segment.c counts on it, S7.)
+ * SP4  If a merge fails for want of space all the same, the memtable has a third share, for those
+ *      who free: what they empty, the next attempt can use.
+ * SP5  Data is space as soon as its owner has let go of it, rows after the next checkpoint. So a
+ *      refusal asks for one.
  */
 #include "store/store_internal.h"
 

@@ -272,8 +272,8 @@ may_yield must_check int recover(struct store *store);
 void store_fence(struct store *store, const char *what, int error);
 /* Blocks that new data may still take (may be negative). */
 int64_t space_left(const struct store *store);
-/* Must those who are about to write, or to take away, wait until merge and device have caught up?
- */
+/* Must those who are about to write, or to take away, wait until merge and device have
+ * caught up? */
 bool space_memory_full(const struct store *store, bool freeing);
 /* Rows that were taken away are space after the next checkpoint: have one, if the last is not quite
  * new. */

@@ -2,8 +2,8 @@
 #ifndef CFS_CRASH_MACHINE_H
 #define CFS_CRASH_MACHINE_H
 
-/* A machine: one reactor and one disk in memory, in virtual time, with a recorder. See machine.c.
- */
+/* A machine: one reactor and one disk in memory, in virtual time, with a recorder.
+ * See machine.c. */
 
 #include "base/mem.h"
 #include "base/random.h"

@@ -6,8 +6,9 @@
  * C2  The state is that after some operation n, promised <= n <= issued: nothing durable is lost,
  *     nothing is there without all before it. Rows, data, and prepared log records with theirs.
  * C3  The tree verifies, and the accounts are exact: live blocks per segment, pinned blocks,
- * journal segments; nothing leaks. C4  Opened to be read only, it shows the same and writes
- * nothing. C5  Used further and checkpointed, C2 and C3 hold again.
+ *     journal segments; nothing leaks.
+ * C4  Opened to be read only, it shows the same and writes nothing.
+ * C5  Used further and checkpointed, C2 and C3 hold again.
  */
 #include "verify.h"
 

@@ -46,8 +46,7 @@ struct run {
 
 static const struct client_cred root = {.checked = true};
 
-/* ---- what is dangerous ------------------------------------------------------------------------
- */
+/* ---- what is dangerous ----------------------------------------------------------------------- */
 
 /* The reaper deletes the data, and the name comes back. */
 static int take_name(struct client *client, const struct wire_attr *attr, struct slice name)
@@ -86,8 +85,7 @@ static const struct danger dangers[] = {
     {"move out of the inode", SMALL, false, extend, flush_inodes},
 };
 
-/* ---- the run ----------------------------------------------------------------------------------
- */
+/* ---- the run --------------------------------------------------------------------------------- */
 
 static bool share_a_node(const struct map_group *a, const struct map_group *b)
 {

@@ -31,8 +31,8 @@ static bool covers(const struct files_op *op, uint32_t cell)
     return cell >= op->cell && cell < op->cell + op->count;
 }
 
-/* A failed fsync has told that what was written before it may be lost; the next says nothing of it.
- */
+/* A failed fsync has told that what was written before it may be lost; the next says nothing
+ * of it. */
 static void find_synced(struct lossy *lossy)
 {
     const struct files_history *history = lossy->history;

@@ -2,8 +2,8 @@
 #ifndef CFS_TEST_SIM_PLAIN_FILE_H
 #define CFS_TEST_SIM_PLAIN_FILE_H
 
-/* Files in the root directory whose content follows from their number: made once, read ever after.
- */
+/* Files in the root directory whose content follows from their number: made once,
+ * read ever after. */
 
 #include "client/client.h"
 

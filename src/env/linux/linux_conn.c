@@ -23,9 +23,9 @@
  * host: their parts are held until the kernel says that it needs them no more.
  *
  * C1. ops_pending counts armed receives and sends, and notifications to come; the conn is freed
- * when it is over and none is pending (a completion must find its op, the kernel its bytes). C2.
- * After conn->over no callback reaches the owner. C3. backlog_bytes is the sum of all parts not yet
- * taken by the kernel. */
+ *     when it is over and none is pending (a completion must find its op, the kernel its bytes).
+ * C2. After conn->over no callback reaches the owner.
+ * C3. backlog_bytes is the sum of all parts not yet taken by the kernel. */
 #include "env/linux/linux_internal.h"
 
 #include <string.h>

@@ -267,8 +267,8 @@ struct fuse_init_out {
 };
 FORMAT_SIZE(struct fuse_init_out, 64);
 
-/* A reply with request 0 and a notification code in place of the error. off < 0: attributes only.
- */
+/* A reply with request 0 and a notification code in place of the error.
+ * off < 0: attributes only. */
 struct fuse_notify_inval_inode_out {
     uint64_t ino;
     int64_t off;

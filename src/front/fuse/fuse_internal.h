@@ -85,8 +85,7 @@ struct fuse_request {
     bool replied;
 };
 
-/* ---- requests (request.c) ---------------------------------------------------------------------
- */
+/* ---- requests (request.c) -------------------------------------------------------------------- */
 
 /* Take over a request of count bytes in buf. 0, or -EPROTO if it is no request. */
 must_check int fuse_request_begin(struct fuse_request *request, struct buf *buf, uint32_t count);
@@ -161,8 +160,7 @@ int fuse_op_readdir(struct fuse_request *request);
 int fuse_op_readdirplus(struct fuse_request *request);
 int fuse_op_fsyncdir(struct fuse_request *request);
 
-/* ---- mounting (mount.c) ------------------------------------------------------------------------
- */
+/* ---- mounting (mount.c) ---------------------------------------------------------------------- */
 
 /* Mount; *ret_fd is the device. Errors as fuse_front_run. Blocks for some milliseconds. */
 must_check int fuse_mount(const struct fuse_options *options, int *ret_fd);

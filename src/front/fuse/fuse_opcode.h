@@ -84,7 +84,7 @@ enum fuse_notify_code {
 #define FOPEN_NOFLUSH                (1u << 5)
 #define FOPEN_PARALLEL_DIRECT_WRITES (1u << 6)
 #define FUSE_OPEN_KILL_SUIDGID       (1u << 0) /* fuse_open_in.open_flags */
-#define FUSE_WRITE_CACHE             (1u << 0) /* fuse_write_in.write_flags: a page is written back */
+#define FUSE_WRITE_CACHE             (1u << 0) /* fuse_write_in.write_flags: pages written back */
 #define FUSE_WRITE_KILL_SUIDGID      (1u << 2) /* fuse_write_in.write_flags */
 
 /* Ioctl on a newly opened device: join the connection of the device whose descriptor is given. */
