@@ -22,8 +22,8 @@
  * M1. A directory's inode counts its names (entries) and its subdirectories (nlink - 2), in the
  *     same record that changes them. Inode and names are in one group.
  * M2. An inode without names has nlink 0 and an ORPHAN row, or is gone.
- * M3. A file inode's number is used once: the reservation of numbers is in the log before the
- *     first use (serving.c). A directory's number is random and checked.
+ * M3. A file inode's number is used once, even if the group loses all memory: the reservation of
+ *     numbers is durable before the first use (serving.c). A directory's is random and checked.
  * M4. A reply leaves when everything that it depends on has committed, from who still serves then.
  * M5. What a changing request did is a row written with it; a repetition reads that row.
  * M6. A file moved to objects never comes back inline; size and data of an inline file change
