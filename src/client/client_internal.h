@@ -204,6 +204,8 @@ struct client_inode *client_inode_get(struct client_inode *inode);
 void client_inode_put(struct client_inode *inode);
 /* Forget it: nobody has a reference. */
 void client_inode_free(struct client_inode *inode);
+/* The inode's group, as the newest map has it; NULL: no map has come yet. */
+const struct map_group *client_inode_home(const struct client_inode *inode);
 /* Attributes as just answered to meta: remembered unless older than what is known. asked_ns: when
  * the question was sent. */
 void client_inode_learn(struct client_inode *inode, const struct meta_call *meta,

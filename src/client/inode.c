@@ -70,8 +70,7 @@ void client_inode_put(struct client_inode *inode)
         client_inode_free(inode);
 }
 
-/* The inode's group, as the newest map has it; NULL if there is none. */
-static const struct map_group *home_of(const struct client_inode *inode)
+const struct map_group *client_inode_home(const struct client_inode *inode)
 {
     const struct map_view *view = map_client_view(inode->client->map);
     return view ? map_view_of_ino(view, inode->ino) : NULL;
@@ -80,7 +79,7 @@ static const struct map_group *home_of(const struct client_inode *inode)
 /* How often the inode's group had lost its memory when the call was answered. */
 static uint32_t life_of(const struct client_inode *inode, const struct client_call *call)
 {
-    const struct map_group *home = home_of(inode);
+    const struct map_group *home = client_inode_home(inode);
     bool by_another = home && home->id != call->answered_by_group;
     return by_another ? home->cold_starts : call->cold_starts;
 }
@@ -109,7 +108,7 @@ void client_learn(struct client *client, const struct meta_call *meta, uint64_t 
 
 bool client_inode_outlived(const struct client_inode *inode)
 {
-    const struct map_group *home = home_of(inode);
+    const struct map_group *home = client_inode_home(inode);
     return home && home->cold_starts > inode->attr_life;
 }
 

@@ -58,8 +58,7 @@ static int ask_groups(struct client_inode *inode, struct sync_group *syncs, uint
     struct gather gather;
     uint32_t count = 0;
     gather_init(&gather);
-    const struct map_view *view = map_client_view(inode->client->map);
-    const struct map_group *home = view ? map_view_of_ino(view, inode->ino) : NULL;
+    const struct map_group *home = client_inode_home(inode);
     uint32_t home_id = home ? home->id : 0;
     for (uint32_t i = 0; i < inode->dirty_count; i++) {
         const struct client_dirty *dirty = &inode->dirty[i];

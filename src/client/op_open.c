@@ -111,9 +111,9 @@ int client_release(struct client_file *file)
 
 static const struct map_group *file_group(const struct client_file *file)
 {
-    const struct map_view *view = map_client_view(file->client->map);
-    assert(view); /* the file was opened by one */
-    return map_view_of_ino(view, file->inode->ino);
+    const struct map_group *group = client_inode_home(file->inode);
+    assert(group); /* the file was opened by a map */
+    return group;
 }
 
 static void file_place_by_map(struct client_file *file)
