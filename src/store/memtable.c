@@ -246,10 +246,12 @@ static void warm(struct memtable *table, const struct change_view *changes, uint
             .probe.key = changes[i].key, .links = table->head, .level = MEMTABLE_HEIGHT - 1};
         head_of(changes[i].key, walks[i].probe.head);
     }
-    while (left > 0)
-        for (uint32_t i = 0; i < count; i++)
+    while (left > 0) {
+        for (uint32_t i = 0; i < count; i++) {
             if (walks[i].level >= 0)
                 left -= !walk_step(&walks[i]);
+        }
+    }
 }
 
 void memtable_settle(struct memtable *table)

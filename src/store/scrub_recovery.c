@@ -89,15 +89,16 @@ static void tell(const char *what, int result)
 void scrub_recovery(struct scrub *scrub)
 {
     struct store *store = scrub->store;
-    int result;
     if (store->options.read_only || store->fenced)
         return;
     if (!super_good(scrub) && !store->stopping) {
-        tell("a copy of the superblock", result = checkpoint_now(store));
+        int result = checkpoint_now(store);
+        tell("a copy of the superblock", result);
         store->health.super_repairs += result == 0;
     }
     if (!journal_good(scrub) && !store->stopping) {
-        tell("the journal", result = leave_journal(store));
+        int result = leave_journal(store);
+        tell("the journal", result);
         store->health.journal_repairs += result == 0;
     }
 }
