@@ -84,6 +84,17 @@ bool cluster_is_balanced(const struct cluster *cluster, struct map_client *map);
 bool cluster_run_fiber(struct cluster *cluster, struct sim_node *host, fiber_fn fn, void *arg,
                        bool *done);
 
+/* In a fiber of a test, which calls itself run and has the members failed and error: keep what went
+ * wrong first. */
+#define CHECK(expression)                                                                          \
+    do {                                                                                           \
+        int check_result_ = (expression);                                                          \
+        if (check_result_ < 0 && !run->failed) {                                                   \
+            run->failed = #expression;                                                             \
+            run->error = check_result_;                                                            \
+        }                                                                                          \
+    } while (0)
+
 /* main() of a test: run the seeds named on the command line (asked), else 1 to usual. The exit
  * code. CFS_LOG in the environment: the nodes' logs, too. */
 int cluster_test_main(int argc, char **argv, uint64_t usual,

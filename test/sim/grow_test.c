@@ -34,15 +34,6 @@ struct run {
     bool done;
 };
 
-#define CHECK(expression)                                                                          \
-    do {                                                                                           \
-        int check_result_ = (expression);                                                          \
-        if (check_result_ < 0 && !run->failed) {                                                   \
-            run->failed = #expression;                                                             \
-            run->error = check_result_;                                                            \
-        }                                                                                          \
-    } while (0)
-
 static uint32_t file_bytes(uint32_t file)
 {
     return file % 2 ? BIG_BYTES : SMALL_BYTES;

@@ -28,15 +28,6 @@ struct run {
     int error;
 };
 
-#define CHECK(expression)                                                                          \
-    do {                                                                                           \
-        int check_result_ = (expression);                                                          \
-        if (check_result_ < 0 && !run->failed) {                                                   \
-            run->failed = #expression;                                                             \
-            run->error = check_result_;                                                            \
-        }                                                                                          \
-    } while (0)
-
 static void worker(void *arg)
 {
     struct run *run = arg;

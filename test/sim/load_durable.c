@@ -205,21 +205,7 @@ static void step(struct world_client *client)
 
 static void setup(struct world *world)
 {
-    char name[16];
-    struct wire_attr attr = {0};
-    int result = 0;
-    for (uint32_t i = 0; i < world->scenario.clients && result == 0; i++) {
-        (void)snprintf(name, sizeof name, "durable%u", i);
-        const struct client_place place = {CFS_ROOT_INO, slice_of(name, strlen(name))};
-        result = client_mknod(world->client, &world_root, &place, S_IFDIR | 0755, 0, &attr);
-        world->durable_dirs[i] = attr.ino;
-        if (result == 0)
-            result = client_sync_inode(world->client, attr.ino);
-    }
-    if (result == 0)
-        result = client_sync_inode(world->client, CFS_ROOT_INO);
-    if (result < 0)
-        world_fail(world, "making and syncing /%s: %s", name, error_name(result));
+    world_durable_dirs(world, "durable", world->scenario.clients, world->durable_dirs);
 }
 
 static void finish(struct world *world)

@@ -228,21 +228,8 @@ static void step(struct world_client *client)
 
 static void setup(struct world *world)
 {
-    char name[24];
-    struct wire_attr attr = {0};
-    int result = 0;
-    for (uint32_t i = 0; i < world->scenario.clients * ENTRY_DIRS && result == 0; i++) {
-        (void)snprintf(name, sizeof name, "entries%u", i);
-        const struct client_place place = {CFS_ROOT_INO, slice_of(name, strlen(name))};
-        result = client_mknod(world->client, &world_root, &place, S_IFDIR | 0755, 0, &attr);
-        world->entry_dirs[i / ENTRY_DIRS][i % ENTRY_DIRS] = attr.ino;
-        if (result == 0)
-            result = client_sync_inode(world->client, attr.ino);
-    }
-    if (result == 0)
-        result = client_sync_inode(world->client, CFS_ROOT_INO);
-    if (result < 0)
-        world_fail(world, "making and syncing /%s: %s", name, error_name(result));
+    uint32_t dirs = world->scenario.clients * ENTRY_DIRS;
+    world_durable_dirs(world, "entries", dirs, &world->entry_dirs[0][0]);
     for (uint32_t i = 0; i < SCENARIO_CLIENTS_MAX * ENTRIES; i++)
         world->entries[i / ENTRIES][i % ENTRIES] = (struct entry){.count = 1, .sure = true};
 }

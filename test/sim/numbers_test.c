@@ -55,17 +55,9 @@ static void prepare_fiber(void *arg)
     run->done = true;
 }
 
-static bool is_done(void *context)
-{
-    return ((struct run *)context)->done;
-}
-
 static bool do_fiber(struct run *run, fiber_fn fn)
 {
-    struct sim *sim = run->cluster.sim;
-    run->done = false;
-    reactor_spawn(sim_node_reactor(run->host), "test", fn, run);
-    return sim_run_until(sim, is_done, run, sim_now_ns(sim) + 60 * NS_PER_S) && run->error == 0;
+    return cluster_run_fiber(&run->cluster, run->host, fn, run, &run->done) && run->error == 0;
 }
 
 static bool all_differ(struct run *run)

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -168,6 +169,25 @@ struct load_run {
     struct world_client *client;
     enum load_kind load;
 };
+
+void world_durable_dirs(struct world *world, const char *prefix, uint32_t count, uint64_t *ret_inos)
+{
+    char name[24];
+    struct wire_attr attr = {0};
+    int result = 0;
+    for (uint32_t i = 0; i < count && result == 0; i++) {
+        (void)snprintf(name, sizeof name, "%s%u", prefix, i);
+        const struct client_place place = {CFS_ROOT_INO, slice_of(name, strlen(name))};
+        result = client_mknod(world->client, &world_root, &place, S_IFDIR | 0755, 0, &attr);
+        ret_inos[i] = attr.ino;
+        if (result == 0)
+            result = client_sync_inode(world->client, attr.ino);
+    }
+    if (result == 0)
+        result = client_sync_inode(world->client, CFS_ROOT_INO);
+    if (result < 0)
+        world_fail(world, "making and syncing /%s: %s", name, error_name(result));
+}
 
 static void load_fiber(void *arg)
 {

@@ -137,6 +137,10 @@ may_yield bool world_wait_whole(struct world *world);
 /* Sleep, restarting nodes whose process has ended. */
 may_yield void world_hold(struct world *world, uint64_t duration_ns);
 
+/* For a load's setup: make the directories prefix0, prefix1, ... in the root and sync them. */
+may_yield void world_durable_dirs(struct world *world, const char *prefix, uint32_t count,
+                                  uint64_t *ret_inos);
+
 /* ---- loads (load_*.c) -------------------------------------------------------------------- */
 
 struct load { /* setup, finish and check may be NULL */
