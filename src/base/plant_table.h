@@ -60,6 +60,7 @@ X(DATA_REQUEST_UNSHARED, "data-replay", 1, "members do not learn whose request a
 X(CLIENT_RETRY_UNMARKED, "meta-txn", 2, "a repeated request does not say that it is one")
 X(CLIENT_FSYNC_PARTIAL, "client", 1, "fsync does not ask the data groups")
 X(CLIENT_INLINE_STALE, "meta-stress", 24, "cached bytes of a small file survive its change")
+X(CLIENT_TRUNCATED_ANEW, "client", 1, "what a truncation took of a write is written again")
 X(CLIENT_SIZE_UNSENT, "client", 1, "the new size of a file is not sent")
 /* net */
 X(NET_CALL_DROPPED, "group", 1, "calls that waited for a connection are not sent")

@@ -32,10 +32,14 @@
  *     truncated it within attr_ttl and the object's primary changed since).
  * I7. A lazy modification time carries no size, so it cannot undo another client's truncate; it is
  *     sent before our own truncate, setattr, fsync, flush and release.
- * I8. All parts of a write are done before another client's truncate, or all after it: they carry
- *     the change number that was known when it began, and whoever knows of a later truncate refuses
- *     (data/cut.c, meta/op_truncate.c); then the whole write begins anew, but for what the truncate
- *     took of one whose new size had been there before.
+ * I8. All parts of a write come before another client's truncate, or all after it; and each part
+ *     happens once. Parts carry the change number that was known when they were sent, and whoever
+ *     knows of a later truncate refuses them (data/cut.c, meta/op_truncate.c). Then what is known
+ *     decides (op_write.c): the new size was accepted, or a part was and has been cut since? So the
+ *     truncate came later: of the rest, what lies below the end of the file is written, and the
+ *     size stays. Else the truncate came first: what was accepted is there, the rest follows.
+ *     Left over: a part that was cut while another, beyond what the truncate knew of, was not, is
+ *     written again; so is one whose group has another primary since, which cannot say.
  *
  * Failures. Primary dies: refused connection -> suspect reported -> new map -> attempts still in
  * the air are abandoned and repeated (call.c). Reply lost: repeated with a flag. Open files are

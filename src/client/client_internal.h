@@ -266,10 +266,20 @@ may_yield void client_closed_drain(struct client *client, uint64_t deadline_ns);
 may_yield must_check int client_read_piece(struct client_inode *inode,
                                            const struct split_piece *piece,
                                            struct buf_slice *ret_payload);
-/* change: of the inode, when the write began. -ERR_TRUNCATED: it was truncated since. */
+/* As of when a piece was written. */
+struct client_placed {
+    uint64_t change; /* of the inode, as the writer knew it */
+    uint32_t epoch;  /* of the object's group */
+};
+/* In: placed->change; out: placed->epoch. -ERR_TRUNCATED: the inode was truncated since. */
 may_yield must_check int client_write_piece(struct client_inode *inode,
-                                            const struct split_piece *piece, uint64_t change,
-                                            struct buf_slice data);
+                                            const struct split_piece *piece, struct buf_slice data,
+                                            struct client_placed *placed);
+/* Has a truncation since cut what was written, or may it have? 1: yes; 0: no; -ERR_WRONG_EPOCH: the
+ * group's primary may have forgotten. */
+may_yield must_check int client_piece_is_cut(struct client_inode *inode,
+                                             const struct split_piece *piece,
+                                             const struct client_placed *placed);
 /* OBJ_PUNCH of a range inside one object. */
 may_yield must_check int client_punch_piece(struct client_inode *inode,
                                             const struct split_piece *piece);

@@ -170,29 +170,31 @@ static void overtaken_body(void)
     uint8_t *model = mem_zalloc(CLIENT_IO_MAX);
     memset(model, 7, CLIENT_IO_MAX);
     CHECK(write_at(file, 0, model, 100000) == 0);
-    /* some parts came before the truncation, one after it: all of it again, knowing more */
+    /* One part was refused, the other is there: that one is asked for, and not written again. */
     uint64_t before = fake.inodes[client_file_ino(file)].change;
     uint64_t writes = fake.calls[RPC_OBJ_WRITE];
     fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){1, 1, -ERR_TRUNCATED, false};
+    fake.faults[RPC_GROW] = (struct fake_fault){0, 1, -ERR_TRUNCATED, false};
     CHECK(write_at(file, OBJECT_BYTES - 8192, model, 16384) == 0);
-    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 4);
+    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 4 && !(fake.changes[0].flags & OBJ_ASK));
+    CHECK((fake.changes[1].flags & OBJ_ASK) && fake.changes[1].index != fake.changes[0].index);
     CHECK(fake.inodes[client_file_ino(file)].change >= before + 2);
     CHECK(fake.inodes[client_file_ino(file)].size == OBJECT_BYTES + 8192);
     CHECK(read_is(file, OBJECT_BYTES - 8192, 16384, model, 16384));
-    /* the new size was refused */
+    /* The new size was refused, the data are there. */
     writes = fake.calls[RPC_OBJ_WRITE];
     fake.faults[RPC_GROW] = (struct fake_fault){0, 1, -ERR_TRUNCATED, false};
     CHECK(write_at(file, OBJECT_BYTES + 8192, model, 4096) == 0);
-    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 2);
+    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 2 && (fake.changes[0].flags & OBJ_ASK));
     CHECK(fake.inodes[client_file_ino(file)].size == OBJECT_BYTES + 12288);
-    /* an append takes another place */
+    /* An append keeps its place. */
     fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){0, 1, -ERR_TRUNCATED, false};
     struct buf *buf = buf_new(4096);
     memset(buf->data, 7, 4096);
     CHECK(client_append(file, (struct buf_slice){buf, 0, 4096}) == 0);
     buf_put(buf);
-    CHECK(fake.inodes[client_file_ino(file)].size == OBJECT_BYTES + 20480);
-    CHECK(read_is(file, OBJECT_BYTES + 16384, 4096, model, 4096));
+    CHECK(fake.inodes[client_file_ino(file)].size == OBJECT_BYTES + 16384);
+    CHECK(read_is(file, OBJECT_BYTES + 12288, 4096, model, 4096));
     CHECK(client_release(file) == 0);
     mem_free(model);
 }
@@ -236,6 +238,40 @@ static void overtaken_whole_body(void)
     CHECK(inode->size == 8192 + 8192);
     CHECK(read_is(file, 8192, 8192, bytes, 8192));
     CHECK(client_release(file) == 0);
+}
+
+/* What was written has been cut since, and the size refused: the truncation came later. */
+static void overtaken_cut_body(void)
+{
+    struct client *client = fake_client(&options);
+    struct client_file *file = create(client, "cut");
+    struct wire_attr *inode = &fake.inodes[client_file_ino(file)];
+    static uint8_t bytes[16384];
+    memset(bytes, 7, sizeof bytes);
+    CHECK(write_at(file, 0, bytes, 16384) == 0);
+    uint64_t writes = fake.calls[RPC_OBJ_WRITE];
+    fake.faults[RPC_GROW] = (struct fake_fault){0, 1, -ERR_TRUNCATED, false};
+    fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){1, 1, -ERR_TRUNCATED, false};
+    CHECK(write_at(file, 8192, bytes, 16384) == 0);
+    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 2 && (fake.changes[0].flags & OBJ_ASK));
+    CHECK(inode->size == 16384);
+    /* The second piece, refused, is written as far as the file reaches. */
+    writes = fake.calls[RPC_OBJ_WRITE];
+    inode->size = OBJECT_BYTES + 4096;
+    inode->change++;
+    fake.faults[RPC_GROW] = (struct fake_fault){0, 1, -ERR_TRUNCATED, false};
+    fake.faults[RPC_OBJ_WRITE] = (struct fake_fault){1, 2, -ERR_TRUNCATED, false};
+    CHECK(write_at(file, OBJECT_BYTES - 8192, bytes, 16384) == 0);
+    CHECK(fake.calls[RPC_OBJ_WRITE] == writes + 4);
+    CHECK(fake.changes[0].bytes == 4096 && inode->size == OBJECT_BYTES + 4096);
+    CHECK(client_release(file) == 0);
+}
+
+static void overtaken_cut(void **state)
+{
+    fake_start(16);
+    fake_run(overtaken_cut_body);
+    fake_free();
 }
 
 static void overtaken_whole(void **state)
@@ -489,6 +525,7 @@ int main(void)
         cmocka_unit_test(append),
         cmocka_unit_test(overtaken),
         cmocka_unit_test(overtaken_whole),
+        cmocka_unit_test(overtaken_cut),
         cmocka_unit_test(large_file),
         cmocka_unit_test(lazy_mtime),
         cmocka_unit_test(dir_attr),

@@ -95,9 +95,9 @@ int client_read_piece(struct client_inode *inode, const struct split_piece *piec
 }
 
 /* A request that changes an object, once: session and slot are put in here. A payload that arrives
- * damaged is worth another try. */
+ * damaged is worth another try. *ret_epoch: of the group, when it answered; may be NULL. */
 static int change_piece(struct client_inode *inode, enum rpc_type type, struct wire_obj_req *req,
-                        struct slice tail, struct buf_slice payload)
+                        struct slice tail, struct buf_slice payload, uint32_t *ret_epoch)
 {
     struct client *client = inode->client;
     struct client_slot *slot = slot_take(&client->data_slots);
@@ -123,6 +123,8 @@ static int change_piece(struct client_inode *inode, enum rpc_type type, struct w
             req->flags |= OBJ_RETRY;
         result = client_call(client, &call);
         answered = call.rpc.reply != NULL;
+        if (ret_epoch)
+            *ret_epoch = call.answered_by_epoch;
         if (result >= 0)
             client_dirty_note(inode, &call);
         client_call_fini(&call);
@@ -134,8 +136,8 @@ static int change_piece(struct client_inode *inode, enum rpc_type type, struct w
     return result < 0 ? result : 0;
 }
 
-int client_write_piece(struct client_inode *inode, const struct split_piece *piece, uint64_t change,
-                       struct buf_slice data)
+int client_write_piece(struct client_inode *inode, const struct split_piece *piece,
+                       struct buf_slice data, struct client_placed *placed)
 {
     assert(data.bytes == piece->bytes && piece->offset + piece->bytes <= OBJECT_BYTES);
     uint32_t crcs[SPLIT_CRCS_MAX];
@@ -145,9 +147,38 @@ int client_write_piece(struct client_inode *inode, const struct split_piece *pie
         .index = piece->index,
         .offset = piece->offset,
         .bytes = piece->bytes,
-        .change = change,
+        .change = placed->change,
     };
-    return change_piece(inode, RPC_OBJ_WRITE, &req, slice_of(crcs, count * sizeof crcs[0]), data);
+    return change_piece(inode, RPC_OBJ_WRITE, &req, slice_of(crcs, count * sizeof crcs[0]), data,
+                        &placed->epoch);
+}
+
+int client_piece_is_cut(struct client_inode *inode, const struct split_piece *piece,
+                        const struct client_placed *placed)
+{
+    struct wire_obj_req req = {
+        .ino = inode->ino,
+        .index = piece->index,
+        .offset = piece->offset,
+        .bytes = piece->bytes,
+        .flags = OBJ_ASK,
+        .change = placed->change,
+    };
+    struct client_call call = {
+        .type = RPC_OBJ_WRITE,
+        .route = CLIENT_ROUTE_OBJECT,
+        .ino = inode->ino,
+        .index = piece->index,
+        .body = &req,
+    };
+    int result = client_call(inode->client, &call);
+    bool same_epoch = call.answered_by_epoch == placed->epoch;
+    client_call_fini(&call);
+    if (result == -ERR_TRUNCATED)
+        return 1;
+    if (result >= 0 && !same_epoch)
+        return -ERR_WRONG_EPOCH;
+    return MIN(result, 0);
 }
 
 int client_punch_piece(struct client_inode *inode, const struct split_piece *piece)
@@ -159,5 +190,5 @@ int client_punch_piece(struct client_inode *inode, const struct split_piece *pie
         .offset = piece->offset,
         .bytes = piece->bytes,
     };
-    return change_piece(inode, RPC_OBJ_PUNCH, &req, (struct slice){0}, (struct buf_slice){0});
+    return change_piece(inode, RPC_OBJ_PUNCH, &req, (struct slice){0}, (struct buf_slice){0}, NULL);
 }

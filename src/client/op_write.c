@@ -23,86 +23,180 @@ static int write_inline(struct client_inode *inode, uint64_t offset, struct slic
     return meta_call_attr(inode->client, NULL, &meta, &attr);
 }
 
-struct write_piece {
-    struct gather *gather;
-    struct client_inode *inode;
-    struct split_piece piece;
-    uint64_t change;
-    struct buf_slice data;
+/* Where a piece of a write is. */
+enum write_state {
+    PIECE_TO_WRITE, /* also: refused */
+    PIECE_WRITTEN,
+    PIECE_GONE, /* written, and then cut by another client's truncation; or to be so at once */
 };
+
+struct write;
+struct write_piece {
+    struct write *write;
+    struct split_piece piece;
+    struct client_placed placed; /* PIECE_WRITTEN: as of when */
+    enum write_state state;
+};
+
+/* A write to objects, until all of it is done (I8 in client.c). */
+struct write {
+    struct client_inode *inode;
+    struct buf_slice data;
+    uint64_t offset;
+    uint64_t change; /* of the inode, as this attempt knows it */
+    bool settled;    /* the size: this write has set it, or a truncation after it */
+    int error;       /* of a piece that may be written or not */
+    uint32_t count;
+    struct write_piece pieces[SPLIT_PIECES_MAX];
+    struct gather gather; /* of this attempt */
+};
+
+static void write_init(struct write *write, struct client_inode *inode, uint64_t offset,
+                       struct buf_slice data)
+{
+    struct split_piece pieces[SPLIT_PIECES_MAX];
+    *write = (struct write){.inode = inode, .data = data, .offset = offset};
+    write->count = split_range(offset, data.bytes, pieces);
+    assert(write->count > 0);
+    for (uint32_t i = 0; i < write->count; i++)
+        write->pieces[i] = (struct write_piece){.write = write, .piece = pieces[i]};
+}
 
 static void write_piece_fiber(void *arg)
 {
-    struct write_piece *write = arg;
-    gather_done(write->gather,
-                client_write_piece(write->inode, &write->piece, write->change, write->data));
+    struct write_piece *piece = arg;
+    struct write *write = piece->write;
+    const struct buf_slice data = {
+        .buf = write->data.buf,
+        .offset = write->data.offset + (uint32_t)(piece->piece.file_offset - write->offset),
+        .bytes = piece->piece.bytes,
+    };
+    piece->placed.change = write->change;
+    int result = client_write_piece(write->inode, &piece->piece, data, &piece->placed);
+    if (result == 0)
+        piece->state = PIECE_WRITTEN;
+    else if (result != -ERR_TRUNCATED)
+        write->error = result;
+    gather_done(&write->gather, result);
 }
 
-struct write_size {
-    struct gather *gather;
-    struct client_inode *inode;
-    uint64_t size;
-    uint64_t change;
-    int result;
-};
+static int write_size(struct write *write)
+{
+    uint64_t end = write->offset + write->data.bytes;
+    int result = client_inode_grow(write->inode, end, write->change);
+    write->settled = result == 0;
+    return result;
+}
 
 static void write_size_fiber(void *arg)
 {
-    struct write_size *size = arg;
-    size->result = client_inode_grow(size->inode, size->size, size->change);
-    gather_done(size->gather, size->result);
+    struct write *write = arg;
+    gather_done(&write->gather, write_size(write));
 }
-
-/* What the inode has to learn of a write. */
-enum write_news {
-    WRITE_TIME, /* that it was modified; in a while */
-    WRITE_SIZE, /* that its size may be greater, and the time */
-    WRITE_TOLD, /* both are known there */
-};
 
 /* A new size goes along with the data; but after a write has failed, the next ones first see
  * whether the data finds room, so that a full cluster leaves no file longer than what is in it (but
  * for the first). -ERR_TRUNCATED: somebody truncated the file meanwhile, and some parts came before
- * that, others after it (I8); *ret_grown: the new size came before. */
-static int write_objects(struct client_inode *inode, uint64_t offset, struct buf_slice data,
-                         enum write_news news, uint64_t change, bool *ret_grown)
+ * that, others after it. */
+static int write_objects(struct write *write, bool grows)
 {
-    bool grows = news == WRITE_SIZE;
-    struct split_piece pieces[SPLIT_PIECES_MAX];
-    struct write_piece writes[SPLIT_PIECES_MAX];
-    struct gather gather;
-    uint32_t count = split_range(offset, data.bytes, pieces);
-    uint64_t end = offset + data.bytes;
-    struct write_size size = {&gather, inode, end, change, -ECANCELED};
-    assert(count > 0);
-    gather_init(&gather);
+    struct client_inode *inode = write->inode;
     bool grows_along = grows && env_now_ns() >= inode->client->careful_until_ns;
-    gather.pending = count + (grows_along ? 1 : 0);
-    if (grows_along)
-        fiber_spawn("client-grow", write_size_fiber, &size);
-    for (uint32_t i = 0; i < count; i++) {
-        writes[i] = (struct write_piece){
-            .gather = &gather,
-            .inode = inode,
-            .piece = pieces[i],
-            .change = change,
-            .data = {data.buf, data.offset + (uint32_t)(pieces[i].file_offset - offset),
-                     pieces[i].bytes},
-        };
-        if (i > 0)
-            fiber_spawn("client-write", write_piece_fiber, &writes[i]);
+    gather_init(&write->gather);
+    write->gather.pending = 1; /* this fiber */
+    if (grows_along) {
+        write->gather.pending++;
+        fiber_spawn("client-grow", write_size_fiber, write);
     }
-    write_piece_fiber(&writes[0]);
-    int result = gather_wait(&gather);
-    *ret_grown = size.result == 0;
+    struct write_piece *mine = NULL;
+    for (uint32_t i = 0; i < write->count; i++) {
+        struct write_piece *piece = &write->pieces[i];
+        if (piece->state != PIECE_TO_WRITE)
+            continue;
+        write->gather.pending++;
+        if (mine)
+            fiber_spawn("client-write", write_piece_fiber, piece);
+        else
+            mine = piece;
+    }
+    if (mine)
+        write_piece_fiber(mine);
+    gather_done(&write->gather, 0);
+    int result = gather_wait(&write->gather);
+    if (write->error)
+        result = write->error;
     if (result < 0 && result != -ERR_TRUNCATED)
         inode->client->careful_until_ns = env_now_ns() + CLIENT_CAREFUL_NS;
     if (result == 0 && grows && !grows_along)
-        result = client_inode_grow(inode, end, change);
-    if (news == WRITE_TIME)
+        result = write_size(write);
+    if (result == 0 && !write->settled)
         client_inode_lazy_mtime(inode, (int64_t)env_wall_ns());
     return result;
 }
+
+/* ---- truncated meanwhile ----------------------------------------------------------------- */
+
+/* What has become of the pieces that were written. *ret_cut: one was cut, so the truncation came
+ * after it; *ret_beyond: one is there, behind the end. */
+static int look_at_pieces(struct write *write, bool *ret_cut, bool *ret_beyond)
+{
+    *ret_cut = *ret_beyond = false;
+    for (uint32_t i = 0; i < write->count; i++) {
+        struct write_piece *piece = &write->pieces[i];
+        if (piece->state != PIECE_WRITTEN)
+            continue;
+        int result = client_piece_is_cut(write->inode, &piece->piece, &piece->placed);
+        if (result == -ERR_WRONG_EPOCH)
+            piece->state = PIECE_TO_WRITE; /* nobody knows */
+        else if (result < 0)
+            return result;
+        else if (result == 1)
+            piece->state = PIECE_GONE;
+        else
+            *ret_beyond |= piece->piece.file_offset + piece->piece.bytes > write->inode->attr.size;
+        *ret_cut |= result == 1;
+    }
+    return 0;
+}
+
+/* The write came before the truncation: what that has left of it is written, and nothing else. */
+static void write_clip(struct write *write)
+{
+    uint64_t size = write->inode->attr.size;
+    for (uint32_t i = 0; i < write->count; i++) {
+        struct split_piece *piece = &write->pieces[i].piece;
+        if (write->pieces[i].state != PIECE_TO_WRITE)
+            continue;
+        if (size <= piece->file_offset)
+            write->pieces[i].state = PIECE_GONE;
+        else
+            piece->bytes = (uint32_t)MIN(piece->bytes, size - piece->file_offset);
+    }
+}
+
+/* After -ERR_TRUNCATED: which came first, and what is left to do? (I8) */
+static int write_overtaken(struct write *write)
+{
+    bool cut = false, beyond = false;
+    /* A change of ours is newer than any truncation, also one that was begun and given up. */
+    int result = client_inode_grow(write->inode, 0, 0);
+    if (result == 0 && !write->settled)
+        result = look_at_pieces(write, &cut, &beyond);
+    if (result < 0)
+        return result;
+    if ((write->settled || (cut && !beyond)) && !PLANT(CLIENT_TRUNCATED_ANEW)) {
+        write->settled = true;
+        write_clip(write);
+        return 0;
+    }
+    for (uint32_t i = 0; i < write->count; i++) {
+        if (write->pieces[i].state == PIECE_GONE)
+            write->pieces[i].state = PIECE_TO_WRITE;
+    }
+    return 0;
+}
+
+/* ---- write ------------------------------------------------------------------------------- */
 
 /* Move the file out of the inode before a write that does not fit there (I5). */
 static int spill(struct client_inode *inode, uint64_t size)
@@ -115,41 +209,52 @@ static int spill(struct client_inode *inode, uint64_t size)
     return result;
 }
 
-static int write_once(struct client_inode *inode, uint64_t offset, struct buf_slice data,
-                      bool *ret_grown)
+/* Into the inode if it fits there. 1: it does not, and the file is not there any more (I5). */
+static int write_small(struct client_inode *inode, uint64_t offset, struct buf_slice data)
 {
     uint64_t end = offset + data.bytes;
-    if (client_inode_inline(inode)) {
-        if (end <= META_INLINE_MAX) {
-            int result =
-                write_inline(inode, offset, slice_of(buf_slice_data(&data), data.bytes), 0);
-            if (result != -ERR_NOT_INLINE)
-                return result;
-            result = client_inode_refresh(inode);
-            if (result == 0 && client_inode_inline(inode))
-                result = -ERR_CORRUPT_WIRE; /* the server contradicts itself */
-            if (result < 0)
-                return result;
-        } else {
-            int result = spill(inode, end);
-            if (result < 0)
-                return result;
-        }
+    int result;
+    if (!client_inode_inline(inode))
+        return 1;
+    if (end > META_INLINE_MAX) {
+        result = spill(inode, end);
+        return result < 0 ? result : 1;
     }
-    bool grows = end > inode->attr.size || !client_inode_fresh(inode); /* I6 */
-    grows = grows && !PLANT(CLIENT_SIZE_UNSENT);
-    return write_objects(inode, offset, data, grows ? WRITE_SIZE : WRITE_TIME, inode->attr.change,
-                         ret_grown);
+    result = write_inline(inode, offset, slice_of(buf_slice_data(&data), data.bytes), 0);
+    if (result != -ERR_NOT_INLINE)
+        return result;
+    result = client_inode_refresh(inode);
+    if (result == 0 && client_inode_inline(inode))
+        result = -ERR_CORRUPT_WIRE; /* the server contradicts itself */
+    return result < 0 ? result : 1;
 }
 
-static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_slice data,
-                       bool *ret_grown)
+static int write_large(struct client_inode *inode, uint64_t offset, struct buf_slice data)
+{
+    struct write write;
+    int result;
+    write_init(&write, inode, offset, data);
+    do {
+        bool grows = offset + data.bytes > inode->attr.size || !client_inode_fresh(inode); /* I6 */
+        grows = grows && !write.settled && !PLANT(CLIENT_SIZE_UNSENT);
+        write.change = inode->attr.change;
+        result = write_objects(&write, grows);
+        if (result != -ERR_TRUNCATED)
+            break;
+        result = write_overtaken(&write);
+    } while (result == 0 && !client_inode_outlived(inode));
+    return result;
+}
+
+static int write_inode(struct client_inode *inode, uint64_t offset, struct buf_slice data)
 {
     int result;
     do {
         result = client_inode_outlived(inode) ? client_inode_refresh(inode) : 0;
         if (result == 0)
-            result = write_once(inode, offset, data, ret_grown);
+            result = write_small(inode, offset, data);
+        if (result == 1)
+            result = write_large(inode, offset, data);
     } while (result == 0 && client_inode_outlived(inode)); /* objects that nobody looks at (I5) */
     return result;
 }
@@ -163,21 +268,7 @@ int client_write(struct client_file *file, uint64_t offset, struct buf_slice dat
     if (data.bytes == 0)
         return 0;
     struct client_inode *inode = client_inode_get(file->inode);
-    int result;
-    bool grown = false;
-    struct buf_slice left = data;
-    while ((result = write_inode(inode, offset, left, &grown)) == -ERR_TRUNCATED) {
-        /* A change of ours is newer than any truncation, also one that was begun and given up. */
-        result = client_inode_grow(inode, 0, 0);
-        if (result < 0)
-            break;
-        /* Others may have seen the new size: it is not set again. The write came before the
-         * truncation, and what that has taken is gone. */
-        if (grown)
-            left.bytes = (uint32_t)MIN(left.bytes, MAX(inode->attr.size, offset) - offset);
-        if (left.bytes == 0)
-            break;
-    }
+    int result = write_inode(inode, offset, data);
     if (result == 0)
         inode->client->stats.write_bytes += data.bytes;
     client_inode_put(inode);
@@ -187,7 +278,7 @@ int client_write(struct client_file *file, uint64_t offset, struct buf_slice dat
 /* ---- append ------------------------------------------------------------------------------ */
 
 /* The end is taken first, then written: two clients never get the same place. If we fail in
- * between, the place stays zeroes. If the file is truncated in between, another place is taken. */
+ * between, the place stays zeroes. If the file is truncated in between, that came later (I8). */
 static int append_inode(struct client_inode *inode, struct buf_slice data)
 {
     struct slice bytes = slice_of(buf_slice_data(&data), data.bytes);
@@ -215,8 +306,17 @@ static int append_inode(struct client_inode *inode, struct buf_slice data)
     uint64_t offset = attr.size - data.bytes;
     if (attr.flags & ATTR_INLINE) /* it was cut short after the first try */
         return write_inline(inode, offset, bytes, 0);
-    bool grown;
-    return write_objects(inode, offset, data, WRITE_TOLD, attr.change, &grown);
+    struct write write;
+    write_init(&write, inode, offset, data);
+    write.settled = true;
+    write.change = attr.change; /* as of when the place was taken */
+    while ((result = write_objects(&write, false)) == -ERR_TRUNCATED) {
+        result = write_overtaken(&write);
+        if (result < 0)
+            break;
+        write.change = inode->attr.change;
+    }
+    return result;
 }
 
 int client_append(struct client_file *file, struct buf_slice data)
@@ -226,10 +326,7 @@ int client_append(struct client_file *file, struct buf_slice data)
     if (data.bytes == 0)
         return 0;
     struct client_inode *inode = client_inode_get(file->inode);
-    int result;
-    do
-        result = append_inode(inode, data);
-    while (result == -ERR_TRUNCATED);
+    int result = append_inode(inode, data);
     if (result == 0)
         inode->client->stats.write_bytes += data.bytes;
     client_inode_put(inode);

@@ -6,7 +6,7 @@ int data_change_begin(struct data_service *service, const struct rpc_request *re
                       uint64_t first, uint64_t end, struct data_change *change)
 {
     const struct wire_obj_req *body = request->body;
-    bool freeing = request->header->type != RPC_OBJ_WRITE;
+    bool freeing = request->header->type != RPC_OBJ_WRITE || (body->flags & OBJ_ASK);
     uint32_t group_number = request->header->group;
     int result = group_find_serving(service->host, group_number, request->header->epoch, true,
                                     &change->group);

@@ -15,8 +15,9 @@
  * A write and a truncation of two clients at once: either comes first. But a write has several
  * parts, pieces of objects and the new size, and if the truncation came between them, what it did
  * not see would show when the file grows again. So parts that know the inode as it was before the
- * truncation are refused from then on, here and by GROW, and the writer begins anew. (Not by
- * another primary that takes over in between: it does not know.) */
+ * truncation are refused from then on, here and by GROW. The writer may ask whether a part that had
+ * been accepted would be refused now (OBJ_ASK, behind the same lock): if so, the truncation came
+ * after it. (Not by another primary that takes over in between: it does not know.) */
 #include "data/data_internal.h"
 
 #include "base/crc32c.h"

@@ -329,14 +329,20 @@ static void late_fiber(void *arg)
     world->done = true;
 }
 
-static int write_knowing(struct world *world, uint64_t change)
+static int write_flagged(struct world *world, uint64_t change, uint32_t flags, uint32_t bytes)
 {
-    const struct wire_obj_req body = {.ino = INO, .bytes = DATA_BLOCK_BYTES, .change = change};
+    const struct wire_obj_req body = {
+        .ino = INO, .bytes = DATA_BLOCK_BYTES, .change = change, .flags = flags};
     struct fake_reply *reply = mem_zalloc(sizeof *reply);
-    int result = fake_serve(&world->hosts[0], RPC_OBJ_WRITE, &body,
-                            slice_of(world->bytes, DATA_BLOCK_BYTES), reply);
+    int result =
+        fake_serve(&world->hosts[0], RPC_OBJ_WRITE, &body, slice_of(world->bytes, bytes), reply);
     mem_free(reply);
     return result;
+}
+
+static int write_knowing(struct world *world, uint64_t change)
+{
+    return write_flagged(world, change, 0, DATA_BLOCK_BYTES);
 }
 
 /* A write that was begun before a truncation and arrives after it leaves nothing behind. */
@@ -345,8 +351,12 @@ static void overtaken_fiber(void *arg)
     struct world *world = arg;
     init(world, 6);
     REQUIRE(world, write_knowing(world, 4) == 0);
+    REQUIRE(world, write_flagged(world, 4, OBJ_ASK, 0) == 0);
+    REQUIRE(world, write_flagged(world, 4, OBJ_ASK, DATA_BLOCK_BYTES) == -EINVAL);
     REQUIRE(world, cut_at_change(world, 7, 5) == 0);
     REQUIRE(world, write_knowing(world, 4) == -ERR_TRUNCATED);
+    REQUIRE(world, write_flagged(world, 4, OBJ_ASK, 0) == -ERR_TRUNCATED);
+    REQUIRE(world, write_flagged(world, 5, OBJ_ASK, 0) == 0);
     memset(world->model, 0, DATA_BLOCK_BYTES);
     REQUIRE(world, model_check_range(world, 0, 0, DATA_BLOCK_BYTES) == 0);
     REQUIRE(world, cut_at_change(world, 8, 3) == 0); /* an older number takes nothing back */

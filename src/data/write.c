@@ -25,8 +25,10 @@ struct put {
 static int put_init(struct put *put, const struct rpc_request *request)
 {
     const struct wire_obj_req *body = request->body;
+    bool asks = body->flags & OBJ_ASK;
     if (body->bytes == 0 || body->bytes > DATA_IO_MAX || body->offset >= OBJECT_BYTES ||
-        body->bytes > OBJECT_BYTES - body->offset || request->payload.bytes != body->bytes)
+        body->bytes > OBJECT_BYTES - body->offset ||
+        request->payload.bytes != (asks ? 0 : body->bytes))
         return -EINVAL;
     uint32_t end = body->offset + body->bytes;
     uint32_t first_block = body->offset / DATA_BLOCK_BYTES;
@@ -38,7 +40,7 @@ static int put_init(struct put *put, const struct rpc_request *request)
     put->head_skip = body->offset % DATA_BLOCK_BYTES;
     put->end_bytes = end % DATA_BLOCK_BYTES;
     assert(put->blocks <= DATA_WRITE_BLOCKS_MAX);
-    return request->tail.bytes == put->blocks * sizeof(uint32_t) ? 0 : -EINVAL;
+    return request->tail.bytes == (asks ? 0 : put->blocks * sizeof(uint32_t)) ? 0 : -EINVAL;
 }
 
 /* Every fragment against its checksum; those of whole blocks are kept as they are. */
@@ -139,10 +141,12 @@ static int write_object(struct data_service *service, const struct rpc_request *
     if (result != 0)
         return MIN(result, 0);
     /* Refused only here, where no earlier copy of the request is under way any more (R4). */
-    result = verify_payload(&put);
+    bool asks = put.request->flags & OBJ_ASK;
+    if (!asks)
+        result = verify_payload(&put);
     if (result == 0 && data_is_cut(service, request->header->group, request->body))
         result = -ERR_TRUNCATED;
-    if (result == 0)
+    if (result == 0 && !asks)
         result = put_blocks(&change, &put);
     data_change_end(&change);
     return result;

@@ -43,6 +43,7 @@ enum {
  * sends it makes sure that it may happen again. */
 enum wire_obj_flags {
     OBJ_RETRY = 1, /* this may be a repetition: see what was done first */
+    OBJ_ASK = 2,   /* OBJ_WRITE without a payload: would it be refused? Nothing is written */
 };
 struct wire_obj_req {
     struct wire_body body;

@@ -158,29 +158,6 @@ static bool judge(const struct linear_model *model, const struct linear_op *ops,
     return false;
 }
 
-static bool is_overtaken(const struct files_history *history, const struct files_op *write)
-{
-    for (uint32_t i = 0; i < history->count && write->verb == FILES_WRITE; i++) {
-        const struct files_op *op = &history->ops[i];
-        if (op->verb == FILES_TRUNCATE && op->file == write->file && op->client != write->client &&
-            op->begin < write->end && write->begin < op->end)
-            return true;
-    }
-    return false;
-}
-
-/* Moments are doubled, so that there is one more beside each. A write that another client's
- * truncation overtakes begins anew, and what of it came before that may have been seen and written
- * over (roadmap, "data requests twice"): it may happen once more. */
-static void add_op(const struct files_history *history, const struct files_op *op,
-                   struct linear_op *ops, uint32_t *count)
-{
-    uint64_t end = op->end == LINEAR_NEVER ? LINEAR_NEVER : 2 * op->end;
-    ops[(*count)++] = (struct linear_op){2 * op->begin, end, op};
-    if (is_overtaken(history, op))
-        ops[(*count)++] = (struct linear_op){2 * op->begin + 1, LINEAR_NEVER, op};
-}
-
 static bool check_cell(const struct files_history *history, uint32_t file, uint32_t cell,
                        struct linear_op *ops, uint32_t *undecided)
 {
@@ -192,7 +169,7 @@ static bool check_cell(const struct files_history *history, uint32_t file, uint3
         if (op->file != file || !touches(op, cell))
             continue;
         is_read |= op->verb == FILES_READ;
-        add_op(history, op, ops, &count);
+        ops[count++] = (struct linear_op){op->begin, op->end, op};
     }
     return !is_read || judge(&model, ops, count, undecided);
 }
@@ -207,7 +184,7 @@ static bool check_size(const struct files_history *history, uint32_t file, struc
         bool says_nothing = op->verb == FILES_FSYNC ||
                             (!op->answered && (op->verb == FILES_READ || op->verb == FILES_SIZE));
         if (op->file == file && !says_nothing)
-            add_op(history, op, ops, &count);
+            ops[count++] = (struct linear_op){op->begin, op->end, op};
     }
     return judge(&model, ops, count, undecided);
 }
@@ -245,7 +222,7 @@ static uint32_t cells_read(const struct files_history *history, uint32_t file, u
 
 bool files_check(const struct files_history *history, uint32_t *ret_undecided)
 {
-    struct linear_op *ops = calloc(2 * (size_t)history->count + 1, sizeof *ops);
+    struct linear_op *ops = calloc(history->count + 1, sizeof *ops);
     bool possible = true;
     *ret_undecided = 0;
     for (uint32_t file = 0; file < FILES && possible; file++) {
