@@ -109,6 +109,25 @@ static void client_dies(struct world *world)
     world_client_start(client);
 }
 
+/* For less than its session lasts. */
+static void cut_client(struct world *world, uint32_t node)
+{
+    struct sim_node *host = host_of(world, node);
+    struct sim_node *client = world->clients[world_below(world, world->scenario.clients)].host;
+    switch (world_below(world, 3)) {
+    case 0:
+        sim_partition_one_way(host, client, true);
+        break;
+    case 1:
+        sim_partition_one_way(client, host, true);
+        break;
+    default:
+        sim_partition(host, client, true);
+    }
+    fiber_sleep(world_between(world, 0, HOLD_MAX_NS));
+    sim_partition(host, client, false);
+}
+
 static void cut_one_way(struct world *world, uint32_t node, bool on)
 {
     bool deaf = world_below(world, 2);
@@ -232,6 +251,9 @@ static void damage_begin(struct world *world, const struct damage *damage)
     case FAULT_DISK_LIES:
         disk_lies(world, damage->node);
         break;
+    case FAULT_CUT_CLIENT:
+        cut_client(world, damage->node);
+        break;
     case FAULT_KINDS:
         WRONG("fault");
     }
@@ -289,6 +311,7 @@ static void damage_end(struct world *world, const struct damage *damage)
     case FAULT_CLIENT:
     case FAULT_JOIN:
     case FAULT_BLACKOUT:
+    case FAULT_CUT_CLIENT:
         break; /* was over at once */
     case FAULT_KINDS:
         WRONG("fault");

@@ -32,7 +32,8 @@ enum { SCENARIO_CLIENTS_MAX = 4 };
     X(DISK_ERRORS, 4, "reads and writes of a disk fail")                                           \
     X(DISK_LIES, 4, "a disk loses and misplaces writes and bits rot; its node is then replaced")   \
     X(BLACKOUT, 0, "all nodes die at once")                                                        \
-    X(MEMORY, 4, "a process comes back with the least memory that a node may have")
+    X(MEMORY, 4, "a process comes back with the least memory that a node may have")                \
+    X(CUT_CLIENT, 6, "a client and a host do not hear each other, or one not the other")
 
 enum fault_kind {
 #define X(name, chance, text) FAULT_##name,
