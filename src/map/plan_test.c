@@ -344,6 +344,55 @@ static void test_lowest_first(void **state)
 }
 
 /* Sizes decide the share; copies stay in different racks. */
+/* How many copies to or from every node are under way. */
+static void count_copies(const struct world *world, uint32_t kind, uint32_t *to, uint32_t *from)
+{
+    memset(to, 0, (MAP_NODES_MAX + 1) * sizeof *to);
+    memset(from, 0, (MAP_NODES_MAX + 1) * sizeof *from);
+    for (uint32_t g = 0; g < world->view->header->group_count; g++) {
+        const struct map_group *group = &world->view->groups[g];
+        for (uint32_t m = 0; m < group->member_count && group->kind == kind; m++) {
+            bool joins = group->members[m].state == MAP_MEMBER_JOINING;
+            to[group->members[m].node] += joins;
+            from[group->primary] += joins;
+        }
+    }
+}
+
+/* P6: what a lost node held is written, and read, by all others alike; and the leads that change
+ * for that do so in one plan. */
+static void test_lost_spreads(void **state)
+{
+    (void)state;
+    uint32_t to[MAP_NODES_MAX + 1];
+    uint32_t from[MAP_NODES_MAX + 1];
+    struct plan *next = mem_alloc(sizeof *next);
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        const uint32_t nodes = 40 - (uint32_t)seed; /* of data replicas a node had 57 to 65 */
+        struct world *world = world_new(seed, nodes, 3, 1024);
+        run(world, 3);
+        node_down(world, 1);
+        world->lost[1] = true;
+        plan(world, next);
+        assert_in_range(next->lead_count, 1, 40);
+        struct map_command lead = {.type = MAP_COMMAND_LEAD, .count = next->lead_count};
+        apply(world, &lead, next->leads, next->lead_count * sizeof next->leads[0]);
+        plan(world, next);
+        assert_int_equal(next->lead_count, 0);
+        struct map_command move = {.type = MAP_COMMAND_MOVE, .count = next->move_count};
+        apply(world, &move, next->moves, next->move_count * sizeof next->moves[0]);
+        count_copies(world, MAP_GROUP_DATA, to, from);
+        for (uint32_t node = 2; node <= nodes; node++) {
+            assert_in_range(to[node], 1, 2);
+            assert_in_range(from[node], 0, 3);
+        }
+        run(world, 2);
+        check_balance(world);
+        world_free(world);
+    }
+    mem_free(next);
+}
+
 static void test_weights_and_racks(void **state)
 {
     (void)state;
@@ -515,13 +564,10 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_add),
-        cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_lost),
-        cmocka_unit_test(test_lowest_first),
-        cmocka_unit_test(test_weights_and_racks),
-        cmocka_unit_test(test_hosts),
-        cmocka_unit_test(test_leads),
+        cmocka_unit_test(test_add),          cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_lost),         cmocka_unit_test(test_lowest_first),
+        cmocka_unit_test(test_lost_spreads), cmocka_unit_test(test_weights_and_racks),
+        cmocka_unit_test(test_hosts),        cmocka_unit_test(test_leads),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,22 +78,29 @@ static bool may_drop(void *context, uint32_t group, uint32_t node)
     return true;
 }
 
+/* All in one map: a version for each would copy the map a hundred thousand times. */
 static void join_all(struct map_view **view)
 {
-    for (uint32_t g = 0; g < (*view)->header->group_count; g++) {
-        const struct map_group group = (*view)->groups[g];
-        for (uint32_t m = 0; m < group.member_count; m++) {
-            if (group.members[m].state != MAP_MEMBER_JOINING)
+    struct map_draft draft;
+    map_draft_copy(&draft, *view);
+    for (uint32_t g = 0; g < draft.header->group_count; g++) {
+        const struct map_group *group = &draft.groups[g];
+        for (uint32_t m = 0; m < group->member_count; m++) {
+            if (group->members[m].state != MAP_MEMBER_JOINING)
                 continue;
-            struct map_command change = {.type = MAP_COMMAND_GROUP_CHANGE,
-                                         .group = group.id,
-                                         .epoch = group.epoch,
-                                         .op = GROUP_CHANGE_IN_SYNC,
-                                         .node = group.members[m].node};
-            apply(view, &change, NULL, 0);
+            const struct map_command change = {.type = MAP_COMMAND_GROUP_CHANGE,
+                                               .group = group->id,
+                                               .epoch = group->epoch,
+                                               .op = GROUP_CHANGE_IN_SYNC,
+                                               .node = group->members[m].node};
+            int result = machine_group_change(&draft, &change);
+            assert(result == 0);
             break;
         }
     }
+    struct map_view *next = map_draft_finish(&draft, (*view)->header->version + 1);
+    map_view_put(*view);
+    *view = next;
 }
 
 /* Carry out plans until there is nothing left to do. */
