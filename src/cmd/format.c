@@ -20,7 +20,7 @@
 #include "node/node.h"
 #include "store/store.h"
 
-#define SLICE_MIN_BYTES     (1 * GIB) /* the store's reserves need most of what is smaller */
+#define SLICE_MIN_BYTES     (1 * GIB) /* of less, the store's reserves are too large a part */
 #define SLICE_DEFAULT_BYTES (4 * GIB)
 
 enum {

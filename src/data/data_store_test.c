@@ -11,7 +11,7 @@
 #include "data/data_model.h"
 #include "env/sim.h"
 
-enum { DISK_SEGMENTS = 16 };
+#define DISK_BYTES (256 * MIB)
 
 static const char *const disk_names[2] = {"a", "b"};
 
@@ -22,8 +22,7 @@ static void open_stores(struct world *world, struct store *stores[2])
     const struct store_options options = {.memory_bytes = 16 * MIB, .log_ops = &no_log};
     for (uint32_t i = 0; i < 2; i++) {
         struct disk *disk;
-        REQUIRE(world, disk_open(disk_names[i], (uint64_t)DISK_SEGMENTS * STORE_SEGMENT_BYTES,
-                                 DISK_CREATE, &disk) == 0);
+        REQUIRE(world, disk_open(disk_names[i], DISK_BYTES, DISK_CREATE, &disk) == 0);
         REQUIRE(world, store_format(disk, &identity, false) == 0);
         REQUIRE(world, store_open(disk, &options, &stores[i]) == 0);
     }
@@ -169,7 +168,7 @@ static void full_fiber(void *arg)
     for (; result == 0 && at < 2 * GIB; at += DATA_IO_MAX)
         result = model_call(world, RPC_OBJ_WRITE, at, DATA_IO_MAX, world->bytes);
     REQUIRE(world, result == -ERR_NO_SPACE);
-    REQUIRE(world, at > 100 * MIB);
+    REQUIRE(world, at > DISK_BYTES / 4);
     memcpy(world->model, world->bytes, DATA_IO_MAX);
     memcpy(world->model + DATA_IO_MAX, world->bytes, DATA_IO_MAX);
     model_truncate(world, DATA_IO_MAX + 100);

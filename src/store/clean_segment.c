@@ -3,9 +3,9 @@
  *
  *   backpointer rows, in order --> window: extents within 1 MiB --> one read --> a move for each
  *
- * There are two windows: one is being read while the extents of the other are moved, so neither
- * the device nor the reactor waits for the other. Dead blocks between two live extents are read
- * along unless there are many (extent_walk.h).
+ * While the extents of one window are moved the next ones are being read, WINDOWS - 1 at once: with
+ * one, the cleaner was as slow as the time that a device takes for a single read. Dead blocks
+ * between two live extents are read along unless there are many (extent_walk.h).
  *
  * CS1  The segment is held (users) from the first read to the last, so that it cannot be given to
  *      others under us, and nothing in it is still on its way to the device (chosen that way).
@@ -20,6 +20,7 @@
 enum {
     YIELD_MOVES = 16, /* about 100 us */
     IN_FLIGHT_MAX = 8 << 20,
+    WINDOWS = 4,
 };
 
 struct window {
@@ -34,7 +35,8 @@ struct emptying {
     uint32_t index;
     struct extent_walk walk;
     struct store_batch batch;
-    struct window windows[2];
+    uint32_t begun, ended;          /* windows, ever */
+    struct window windows[WINDOWS]; /* those between, by number modulo WINDOWS */
 };
 
 static void read_done(struct disk_io *io)
@@ -122,22 +124,35 @@ static void window_end(struct window *window)
     window->buf = NULL;
 }
 
+/* Begin to read as far ahead as there are windows. 1, 0: all has been begun, or an error. */
+static int read_ahead(struct emptying *emptying)
+{
+    int result = 1;
+    while (result > 0 && emptying->begun - emptying->ended < WINDOWS) {
+        result = window_begin(emptying, &emptying->windows[emptying->begun % WINDOWS]);
+        if (result > 0)
+            emptying->begun++;
+    }
+    return result;
+}
+
 static int move_all(struct emptying *emptying)
 {
     struct store *store = emptying->store;
-    uint32_t turn = 0;
-    int result = window_begin(emptying, &emptying->windows[0]);
-    while (result > 0 && !store->stopping && store->segments[emptying->index].live > 0) {
-        struct window *window = &emptying->windows[turn], *next = &emptying->windows[turn ^ 1];
-        int more = window_begin(emptying, next);
-        result = window_move(emptying, window);
+    int result = 1;
+    while (result >= 0 && !store->stopping && store->segments[emptying->index].live > 0) {
+        if (result > 0)
+            result = read_ahead(emptying);
+        if (result < 0 || emptying->begun == emptying->ended)
+            break;
+        struct window *window = &emptying->windows[emptying->ended++ % WINDOWS];
+        int moved = window_move(emptying, window);
         window_end(window);
-        if (result == 0)
-            result = more;
-        turn ^= 1;
+        if (moved < 0)
+            result = moved;
         cleaner_pause(store);
     }
-    for (uint32_t i = 0; i < ARRAY_COUNT(emptying->windows); i++)
+    for (uint32_t i = 0; i < WINDOWS; i++)
         window_end(&emptying->windows[i]);
     return MIN(result, 0);
 }

@@ -185,7 +185,7 @@ static void refused(void *arg)
     world_open(world);
     CHECK(world, world->open_result == -ERR_NOT_FORMATTED);
     struct store_identity identity = {.node = 5}, found;
-    CHECK(world, store_format(world->disk, &identity, false) == -ENOSPC); /* of 64 MiB segments */
+    CHECK(world, store_format(world->disk, &identity, false) == -ENOSPC); /* of 16 MiB each */
     CHECK(world, superblock_format(world->disk, &identity, false, TEST_SEGMENT_BYTES) == 0);
     CHECK(world, superblock_format(world->disk, &identity, false, TEST_SEGMENT_BYTES) == -EEXIST);
     CHECK(world, store_identify(world->disk, &found) == 0 && found.node == 5);

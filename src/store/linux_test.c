@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Goal: the store on a real file, with its real segment size: what it keeps is there after a
+/* Goal: the store on a real file, with a real segment size: what it keeps is there after a
  * reopen, and the space of what was deleted goes back to the file system. With STORE_TEST_DEVICE
  * (a path), on that device, which is overwritten. */
 #include <setjmp.h>
@@ -117,6 +117,9 @@ static void body(void *arg)
     CHECK(run, store_format(run->disk, &identity, run->is_device) == 0);
     open_store(run);
     if (run->failed_line == 0) {
+        struct store_space space;
+        store_space(run->store, &space);
+        CHECK(run, run->is_device || space.free_bytes > GIB / 2); /* small segments */
         write_all(run);
         read_all(run);
         CHECK(run, store_check(run->store) == 0);

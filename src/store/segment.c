@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Segments: the device's space, 64 MiB at a time.
+/* Segments: the device's space, 16 to 64 MiB at a time.
  *
  *            segment_take                      last reference provably gone
  *   FREE ------------------> JOURNAL / NODE / DATA -------------------------> FREE
@@ -32,6 +32,11 @@
  * S7  Who writes data leaves what journal and nodes may come to need until the next two checkpoints
  *     have ended (the headrooms), and two more, which the cleaner may borrow: one that it fills,
  *     one that it has emptied and that is not proven free yet.
+ *
+ * What is kept free, being filled or waiting for its proof is not there for dead blocks to wait in,
+ * so victims are fuller. It is a number of segments, not a share: the band in which the cleaner
+ * works (URGENCY_CLEANING) need not be wider than it takes to pace writers, and small disks have
+ * small segments (store_format).
  */
 #include "store/store_internal.h"
 
@@ -82,8 +87,8 @@ uint32_t segment_node_headroom(const struct store *store)
 uint32_t segment_floor(const struct store *store, enum segment_urgency urgency)
 {
     uint32_t headroom = segment_journal_headroom(store) + segment_node_headroom(store);
-    uint32_t member = headroom + MAX(2u, store->segment_count * 3 / 100); /* S7 */
-    uint32_t user = member + 1; /* what several writers have been admitted to */
+    uint32_t member = headroom + 2; /* S7 */
+    uint32_t user = member + 1;     /* what several writers have been admitted to */
     switch (urgency) {
     case URGENCY_JOURNAL:
         return 0;
@@ -96,7 +101,7 @@ uint32_t segment_floor(const struct store *store, enum segment_urgency urgency)
     case URGENCY_USER:
         return user;
     case URGENCY_CLEANING:
-        return user + MAX(4u, MIN(store->segment_count / 25, 64u));
+        return user + MAX(4u, MIN(store->segment_count / 64, 16u));
     }
     WRONG("urgency");
 }

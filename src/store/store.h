@@ -25,7 +25,7 @@
 enum {
     STORE_KEY_MAX = 320,
     STORE_VALUE_MAX = 6 << 10,
-    STORE_SEGMENT_BYTES = 64 << 20,
+    STORE_SEGMENT_BYTES = 64 << 20, /* less on small disks */
     STORE_BLOCK_BYTES = 4096,
     STORE_EXTENT_BLOCKS_MAX = 64, /* 256 KiB */
     STORE_GROUP_LOCAL = 0,        /* group id of node-local keys */

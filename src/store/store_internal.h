@@ -21,7 +21,7 @@ enum {
     SEGMENT_NONE = 0, /* segment 0 is never allocated */
 };
 
-/* ---- segment.c: who owns which 64 MiB ------------------------------------------------------ */
+/* ---- segment.c: who owns which segment ------------------------------------------------------ */
 
 enum segment_state {
     SEGMENT_FREE,

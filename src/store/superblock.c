@@ -16,7 +16,11 @@
 #include "base/plant.h"
 #include "store/zone.h"
 
-enum { SLOTS_BYTES = DISK_SUPER_SLOTS * DISK_SUPER_BYTES };
+enum {
+    SLOTS_BYTES = DISK_SUPER_SLOTS * DISK_SUPER_BYTES,
+    SEGMENT_BYTES_MIN = 16 << 20, /* the device likes to be written in large pieces */
+    SEGMENTS_WANTED = 256,
+};
 
 /* Where the superblock with this sequence goes. */
 static uint64_t slot_offset(const struct disk *disk, uint64_t sequence)
@@ -157,9 +161,21 @@ int superblock_format(struct disk *disk, const struct store_identity *identity, 
     return result;
 }
 
+/* Small disks have small segments: those that are being filled, emptied or kept free would be too
+ * large a part of the disk. */
+static uint32_t usual_segment_bytes(const struct disk *disk)
+{
+    uint32_t bytes = STORE_SEGMENT_BYTES;
+    if (disk_info(disk)->zone_bytes > 0)
+        return zone_segment_bytes(disk);
+    while (bytes > SEGMENT_BYTES_MIN && disk_info(disk)->size_bytes / bytes < SEGMENTS_WANTED)
+        bytes /= 2;
+    return bytes;
+}
+
 int store_format(struct disk *disk, const struct store_identity *identity, bool force)
 {
-    return superblock_format(disk, identity, force, zone_segment_bytes(disk));
+    return superblock_format(disk, identity, force, usual_segment_bytes(disk));
 }
 
 int superblock_read(struct disk *disk, struct disk_superblock *ret_super)

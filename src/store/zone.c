@@ -39,8 +39,7 @@ static bool zoned(const struct store *store)
 uint32_t zone_segment_bytes(const struct disk *disk)
 {
     uint64_t zone = disk_info(disk)->zone_bytes;
-    if (zone == 0)
-        return STORE_SEGMENT_BYTES;
+    assert(zone > 0);
     uint64_t bytes = 2 * zone * div_up(SEGMENT_HALF_MIN, zone);
     return bytes > UINT32_MAX ? 0 : (uint32_t)bytes;
 }

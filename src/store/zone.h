@@ -7,7 +7,7 @@
 #include "env/env.h"
 #include "store/store.h"
 
-/* Bytes of a segment of a new store on this device. */
+/* Bytes of a segment of a new store on this device, which has zones; 0: they are too large. */
 uint32_t zone_segment_bytes(const struct disk *disk);
 /* Do segments of so many blocks consist of whole zones, in each half? */
 bool zone_geometry_fits(const struct disk *disk, uint32_t segment_blocks);

@@ -14,7 +14,7 @@
 #include "cluster.h"
 
 enum { FILES_MAX = 400, FILE_BYTES = 1 << 20, REFUSALS = 3, AWAY = 2 };
-#define DISK_BYTES   (768 * MIB)
+#define DISK_BYTES   (288 * MIB)
 #define WHOLE_MAX_NS (120 * NS_PER_S)
 #define DROP_MAX_NS  (10 * NS_PER_S)
 

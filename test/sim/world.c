@@ -25,7 +25,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 
-#define SMALL_BYTES    (768 * MIB) /* of which 100 are for data */
+#define SMALL_BYTES    (288 * MIB) /* of which 100 are for data */
 #define RUN_MAX_NS     (3600 * NS_PER_S)
 #define WHOLE_MAX_NS   (120 * NS_PER_S)
 #define WORK_MAX_NS    (600 * NS_PER_S)
