@@ -46,6 +46,7 @@ struct data_request {
     uint32_t offset;
     uint32_t bytes;
     uint64_t order; /* OBJ_WRITE: of the inode's truncations, too; 0: none */
+    bool durable;   /* when the call returns 0 */
 };
 /* One OBJ_ call to the group of the object, with routing by the map, retried until deadline_ns.
  * payload may be empty; for OBJ_WRITE it has request.bytes, and the CRCs are computed here.
@@ -65,6 +66,7 @@ struct data_truncation {
     uint64_t size;
     uint64_t order;
     uint64_t change; /* of the inode, after it */
+    bool durable;    /* when the call returns 0 */
 };
 may_yield must_check int data_truncate_file(struct rpc *rpc, struct map_client *map,
                                             const struct data_truncation *truncation,

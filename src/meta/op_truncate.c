@@ -6,7 +6,9 @@
  * the flag and deletes the inline row. If that record never comes, the object is overwritten by
  * the next move: the whole of META_INLINE_MAX is written each time, so nothing old shows. What was
  * fsynced while it was inline must outlive the death of all nodes, and the client does not know
- * that there are data in that group now: so they are durable before the record is made. */
+ * that there are data in that group now: so they are durable before the record is made. The same
+ * with a truncation: a file whose new size outlived the death of all nodes, and not that its data
+ * were cut, would show them when it grows. */
 #include <sys/stat.h>
 
 #include "data/data.h"
@@ -36,16 +38,13 @@ int op_spill(struct meta_op *op, struct meta_txn *txn, struct txn_inode *inode)
             .ino = inode->ino,
             .bytes = META_INLINE_MAX,
             .order = next_order(op),
+            .durable = true,
         };
-        const struct data_request sync = {.type = RPC_OBJ_SYNC, .ino = inode->ino};
-        uint64_t deadline_ns = env_now_ns() + META_DATA_PATIENCE_NS;
         int result = op_inline_load(txn, inode, buf->data);
         if (result == 0)
             result = data_call(service->rpc, service->map, &write,
-                               (struct buf_slice){buf, 0, META_INLINE_MAX}, deadline_ns);
-        if (result == 0)
-            result =
-                data_call(service->rpc, service->map, &sync, (struct buf_slice){0}, deadline_ns);
+                               (struct buf_slice){buf, 0, META_INLINE_MAX},
+                               env_now_ns() + META_DATA_PATIENCE_NS);
         buf_put(buf);
         if (result == -ERR_CANCELED)
             return -ERR_NOT_PRIMARY; /* who is it now has been there */
@@ -90,6 +89,7 @@ int op_resize(struct meta_op *op, struct meta_txn *txn, struct txn_inode *inode,
             .size = inode->row.size,
             .order = next_order(op),
             .change = inode->row.change + 1, /* op_touch follows */
+            .durable = true,
         };
         inode->row.truncated = truncation.change;
         result = data_truncate_file(service->rpc, service->map, &truncation,

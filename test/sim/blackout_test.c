@@ -13,13 +13,14 @@
 #include "cluster.h"
 #include "plain_file.h"
 
-enum { NODES = 4, FILES = 40, LARGE = 10000, SMALL = 3000, REST_S = 60 };
+enum { NODES = 4, FILES = 40, LARGE = 10000, CUT = 3000, SMALL = 3000, REST_S = 60 };
 #define FLUSHED_NS (2 * NS_PER_S)  /* all that was written is on media then: as good as fsynced */
 #define AT_WORK_NS (5 * NS_PER_MS) /* enough for servers to act, not to flush by themselves */
 
 struct danger {
     const char *name;
     uint32_t bytes; /* of each file */
+    uint32_t cut;   /* how many of them are taken away */
     bool may_go;
     may_yield int (*change)(struct client *client, const struct wire_attr *attr, struct slice name);
     may_yield int (*flush)(struct client *client, uint32_t data_group);
@@ -65,6 +66,15 @@ static int extend(struct client *client, const struct wire_attr *attr, struct sl
     return result < 0 ? result : released;
 }
 
+/* The new size is known, and the data are still there when the file grows again. */
+static int cut_off(struct client *client, const struct wire_attr *attr, struct slice name)
+{
+    (void)name;
+    struct wire_attr after;
+    const struct client_setattr set = {.valid = META_SET_SIZE, .size = LARGE - CUT};
+    return client_setattr(client, &root, attr->ino, &set, &after);
+}
+
 static int flush_inodes(struct client *client, uint32_t data_group)
 {
     (void)data_group;
@@ -72,8 +82,9 @@ static int flush_inodes(struct client *client, uint32_t data_group)
 }
 
 static const struct danger dangers[] = {
-    {"last name", LARGE, true, take_name, flush_data},
-    {"move out of the inode", SMALL, false, extend, flush_inodes},
+    {"last name", LARGE, 0, true, take_name, flush_data},
+    {"move out of the inode", SMALL, 0, false, extend, flush_inodes},
+    {"truncation", LARGE, CUT, false, cut_off, flush_inodes},
 };
 
 /* ---- the run --------------------------------------------------------------------------------- */
@@ -119,9 +130,10 @@ static void power_cut(struct run *run)
         cluster_restart(&run->cluster, i);
 }
 
-static void blackout(struct run *run, struct client *client, struct map_client *map)
+/* groups: the data groups of the files that were changed, else 0. */
+static void blackout(struct run *run, struct client *client, struct map_client *map,
+                     uint32_t groups[FILES])
 {
-    uint32_t groups[FILES];
     for (uint32_t i = 0; i < FILES; i++)
         groups[i] = change(run, client, map, i);
     fiber_sleep(AT_WORK_NS);
@@ -145,14 +157,17 @@ static void endangered_user(void *arg)
     struct run *run = arg;
     struct map_client *map;
     struct client *client = cluster_client(&run->cluster, &map);
+    uint32_t changed[FILES];
     rest(run, map);
     for (uint32_t i = 0; i < FILES; i++)
         CHECK(plain_file_make(client, i, run->danger->bytes));
     fiber_sleep(FLUSHED_NS);
-    blackout(run, client, map);
+    blackout(run, client, map, changed);
     rest(run, map);
     for (uint32_t i = 0; i < FILES && !run->failed; i++) {
-        int result = plain_file_check_start(client, i, run->danger->bytes);
+        uint32_t bytes = run->danger->bytes, cut = changed[i] ? run->danger->cut : 0;
+        int result = cut ? plain_file_check_cut(client, i, bytes - cut, bytes)
+                         : plain_file_check_start(client, i, bytes);
         bool gone = result == -ENOENT && run->danger->may_go;
         run->gone += gone;
         CHECK(gone ? 0 : result);

@@ -9,7 +9,9 @@
  *      in between, no read that begins later finds
  *      what was written, all of it, before that write; and zeroes only if somebody may have cut or
  *      punched them since.
- *  L3. Nor is the file shorter than that write made it, unless somebody may have cut it since. */
+ *  L3. Nor is the file shorter than that write made it, unless somebody may have cut it since.
+ *  L4. After a client's truncation was answered and then fsynced, as in L2, nothing is found behind
+ *      its size that was written, all of it, before it; though the file may have grown since. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -37,16 +39,16 @@ static void find_synced(struct lossy *lossy)
 {
     const struct files_history *history = lossy->history;
     for (uint32_t i = 0; i < history->count; i++) {
-        const struct files_op *write = &history->ops[i];
+        const struct files_op *op = &history->ops[i];
+        bool changes = op->verb == FILES_WRITE || op->verb == FILES_TRUNCATE;
         lossy->synced[i] = LINEAR_NEVER;
-        for (uint32_t j = i + 1; write->verb == FILES_WRITE && j < history->count; j++) {
+        for (uint32_t j = i + 1; changes && j < history->count; j++) {
             const struct files_op *sync = &history->ops[j];
-            if (sync->verb != FILES_FSYNC || sync->file != write->file ||
-                sync->client != write->client)
+            if (sync->verb != FILES_FSYNC || sync->file != op->file || sync->client != op->client)
                 continue;
-            if (sync->answered && is_before(write, sync))
+            if (sync->answered && is_before(op, sync))
                 lossy->synced[i] = sync->end;
-            if (!sync->answered || is_before(write, sync))
+            if (!sync->answered || is_before(op, sync))
                 break;
         }
     }
@@ -88,11 +90,15 @@ static bool check_cell(const struct lossy *lossy, const struct files_op *read, u
             return complain(read, cell, "is not what anybody wrote there", seen); /* L1 */
     }
     for (uint32_t i = 0; i < history->count; i++) {
-        const struct files_op *write = &history->ops[i];
-        if (lossy->synced[i] >= read->begin || write->file != read->file || !covers(write, cell))
+        const struct files_op *op = &history->ops[i];
+        if (lossy->synced[i] >= read->begin || op->file != read->file)
             continue;
-        if (seen ? is_before(seen, write) : !may_be_zero(lossy, write, read, cell))
-            return complain(read, cell, "is older than what was fsynced", write); /* L2 */
+        if (op->verb == FILES_TRUNCATE && op->size <= cell && seen && is_before(seen, op))
+            return complain(read, cell, "had been cut, and that was fsynced", op); /* L4 */
+        if (op->verb != FILES_WRITE || !covers(op, cell))
+            continue;
+        if (seen ? is_before(seen, op) : !may_be_zero(lossy, op, read, cell))
+            return complain(read, cell, "is older than what was fsynced", op); /* L2 */
     }
     return true;
 }
@@ -103,8 +109,8 @@ static bool check_size(const struct lossy *lossy, const struct files_op *reader,
     for (uint32_t i = 0; i < lossy->history->count; i++) {
         const struct files_op *write = &lossy->history->ops[i];
         uint32_t last = write->cell + write->count - 1;
-        if (lossy->synced[i] < reader->begin && write->file == reader->file && last >= size &&
-            !may_be_zero(lossy, write, reader, last))
+        if (write->verb == FILES_WRITE && lossy->synced[i] < reader->begin &&
+            write->file == reader->file && last >= size && !may_be_zero(lossy, write, reader, last))
             return complain(reader, last, "is behind the end, but was fsynced", write);
     }
     return true;

@@ -36,16 +36,17 @@ int plain_file_make(struct client *client, uint32_t file, uint32_t bytes)
     return result < 0 ? result : released;
 }
 
-/* Of ask bytes from the start, these are there, and no more. */
-static int check_content(struct client_file *open, uint32_t file, uint32_t bytes, uint32_t ask)
+/* Of ask bytes from the start, these are there, and no more; the file's own up to filled. */
+static int check_content(struct client_file *open, uint32_t file, uint32_t filled, uint32_t bytes,
+                         uint32_t ask)
 {
     struct client_data data;
     int result = client_read(open, 0, ask, &data);
     if (result < 0)
         return result;
     uint8_t *got = mem_alloc(ask);
-    uint8_t *want = mem_alloc(bytes);
-    fill(want, bytes, file);
+    uint8_t *want = mem_zalloc(bytes);
+    fill(want, filled, file);
     client_data_copy(&data, got);
     if (data.bytes != bytes || memcmp(got, want, bytes) != 0)
         result = -EBADMSG;
@@ -69,7 +70,7 @@ static int check(struct client *client, uint32_t file, uint32_t bytes, bool exac
         result = client_open(client, &root, attr.ino, &open);
     if (result < 0)
         return result;
-    result = check_content(open, file, bytes, exact ? bytes + 1 : bytes);
+    result = check_content(open, file, bytes, bytes, exact ? bytes + 1 : bytes);
     int released = client_release(open);
     return result < 0 ? result : released;
 }
@@ -82,4 +83,24 @@ int plain_file_check(struct client *client, uint32_t file, uint32_t bytes)
 int plain_file_check_start(struct client *client, uint32_t file, uint32_t bytes)
 {
     return check(client, file, bytes, false);
+}
+
+int plain_file_check_cut(struct client *client, uint32_t file, uint32_t left, uint32_t bytes)
+{
+    char name[32];
+    struct wire_attr attr;
+    struct client_file *open;
+    const struct client_place place = place_of(file, name);
+    int result = check(client, file, left, true);
+    if (result == 0)
+        result = client_lookup(client, &root, place.dir, place.name, &attr);
+    if (result == 0)
+        result = client_open(client, &root, attr.ino, &open);
+    if (result < 0)
+        return result;
+    result = client_fallocate(open, 0, 0, bytes);
+    if (result == 0)
+        result = check_content(open, file, left, bytes, bytes);
+    int released = client_release(open);
+    return result < 0 ? result : released;
 }

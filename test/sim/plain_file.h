@@ -14,5 +14,8 @@ may_yield must_check int plain_file_check(struct client *client, uint32_t file, 
 /* The same, but the file may be longer. */
 may_yield must_check int plain_file_check_start(struct client *client, uint32_t file,
                                                 uint32_t bytes);
+/* Has it `left` bytes? Then make it longer: are there zeroes behind them? */
+may_yield must_check int plain_file_check_cut(struct client *client, uint32_t file, uint32_t left,
+                                              uint32_t bytes);
 
 #endif
