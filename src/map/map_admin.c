@@ -8,11 +8,18 @@
 #define ADMIN_TIMEOUT_NS (3 * NS_PER_S)
 #define ADMIN_PAUSE_NS   (50 * NS_PER_MS)
 
+static bool is_known(struct map_client *client, uint32_t node)
+{
+    const struct map_view *view = map_client_view(client);
+    return view && map_view_node(view, node);
+}
+
 int map_client_change_node(struct map_client *client, uint32_t node, enum map_node_intent intent,
                            uint64_t deadline_ns)
 {
-    for (bool again = false;; again = true) {
+    for (bool was_there = false;;) {
         uint64_t now = env_now_ns();
+        was_there |= is_known(client, node);
         if (now >= deadline_ns)
             return -ERR_TIMED_OUT;
         const struct wire_node_change_req body = {.node = node, .intent = (uint32_t)intent};
@@ -23,8 +30,8 @@ int map_client_change_node(struct map_client *client, uint32_t node, enum map_no
         struct wire_node_change_rep reply;
         bool answered = rpc_reply_body(&call, &reply, sizeof reply, NULL);
         rpc_call_fini(&call);
-        /* Ids are never given twice: it was there, and we have only not been told. */
-        if (again && result == -ENOENT && intent == MAP_NODE_REMOVE)
+        /* Ids are never given twice: it has been removed, and we have only not been told. */
+        if (was_there && result == -ENOENT && intent == MAP_NODE_REMOVE)
             result = 0;
         if (answered && result == 0 && reply.map_version > 0) {
             /* The caller shall see what came of it. */

@@ -384,6 +384,89 @@ static void test_former_primary(void **state)
     }
 }
 
+/* ---- an operator's words --------------------------------------------------------------------- */
+
+struct removal {
+    struct world *world;
+    struct sim_node *sim_node;
+    uint32_t node; /* to be removed */
+    int result;
+    bool asked;
+    bool done;
+};
+
+static void removal_fiber(void *arg)
+{
+    struct removal *removal = arg;
+    struct net_addr seeds[3];
+    const struct rpc_identity identity = {.incarnation = 1};
+    for (uint32_t i = 0; i < ARRAY_COUNT(seeds); i++)
+        map_node_addr(&removal->world->nodes[i], &seeds[i]);
+    struct map_client *map =
+        map_client_start(rpc_new(&identity), seeds, ARRAY_COUNT(seeds), NULL, NULL);
+    /* It changes nothing, but connects to the leader. */
+    int result = map_client_change_node(map, 1, MAP_NODE_KEEP, env_now_ns() + NS_PER_S);
+    assert(result == 0);
+    removal->asked = true;
+    removal->result =
+        map_client_change_node(map, removal->node, MAP_NODE_REMOVE, env_now_ns() + 60 * NS_PER_S);
+    removal->done = true;
+}
+
+static bool removal_asked(void *context)
+{
+    return ((struct removal *)context)->asked;
+}
+
+static bool removal_done(void *context)
+{
+    return ((struct removal *)context)->done;
+}
+
+static bool node_is_gone(void *context)
+{
+    const struct removal *removal = context;
+    struct map_view *view = world_view_of(removal->world, world_leader(removal->world));
+    return view && !map_view_node(view, removal->node);
+}
+
+/* Ask for it, with the leader's answers cut off until the node is gone. What the operator hears. */
+static int remove_unanswered(struct world *world, uint32_t node)
+{
+    static struct removal removal;
+    struct sim_node *leader = world->members[world_leader(world)].sim_node;
+    removal = (struct removal){.world = world, .node = node};
+    removal.sim_node = sim_node_new(world->sim, "10.0.0.99");
+    reactor_spawn(sim_node_reactor(removal.sim_node), "operator", removal_fiber, &removal);
+    uint64_t begin_ns = sim_now_ns(world->sim);
+    assert_true(sim_run_until(world->sim, removal_asked, &removal, begin_ns + NS_PER_S));
+    sim_partition_one_way(leader, removal.sim_node, true);
+    assert_true(sim_run_until(world->sim, node_is_gone, &removal, begin_ns + 20 * NS_PER_S));
+    world_run(world, 4 * NS_PER_S); /* the request has timed out */
+    assert_false(removal.done);
+    sim_partition_one_way(leader, removal.sim_node, false);
+    assert_true(sim_run_until(world->sim, removal_done, &removal, begin_ns + 60 * NS_PER_S));
+    return removal.result;
+}
+
+/* Whose answer is lost asks again, and the node is not there any more: that is success. But one
+ * that never was there is no success, however often it takes to be told. */
+static void test_removed_unanswered(void **state)
+{
+    (void)state;
+    struct world *world = world_formed(11, 5, 2);
+    member_kill(&world->members[5]);
+    world->excluded = 5;
+    world_run(world, 3 * NS_PER_S);
+    assert_int_equal(remove_unanswered(world, 5), 0);
+    world_free(world);
+    world = world_formed(12, 3, 2);
+    assert_int_equal(remove_unanswered(world, 77), -ENOENT);
+    world_free(world);
+}
+
+/* ---- anything -------------------------------------------------------------------------------- */
+
 static void chaos_fault(struct world *world)
 {
     uint32_t id = 1 + (uint32_t)(sim_random_u64(world->sim) % world->node_count);
@@ -478,7 +561,8 @@ int main(void)
         cmocka_unit_test(test_wiped),          cmocka_unit_test(test_cold_start),
         cmocka_unit_test(test_replaced),       cmocka_unit_test(test_idle),
         cmocka_unit_test(test_snapshot),       cmocka_unit_test(test_leader_disk_fails),
-        cmocka_unit_test(test_former_primary), cmocka_unit_test(test_chaos),
+        cmocka_unit_test(test_former_primary), cmocka_unit_test(test_removed_unanswered),
+        cmocka_unit_test(test_chaos),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
