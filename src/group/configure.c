@@ -25,6 +25,7 @@ static void set_members(struct group *group, const struct map_group *map_group,
                 *member = before[j];
                 member->sent_seq = member->held_seq; /* what is on the way has the old epoch */
                 member->asked_seq = member->held_seq;
+                member->commit_sent_seq = 0;
             }
         }
         member->state = row->state;

@@ -567,6 +567,26 @@ static void other_epochs_are_refused(void **state)
     sim_free(world.sim);
 }
 
+/* The commit point is on its way when the epoch changes, and is refused. Nothing is written then
+ * that would bring it along. */
+static void commit_point_of_a_former_epoch(void **state)
+{
+    (void)state;
+    world_start(8);
+    struct sim_net_config net = *sim_net_config(world.sim);
+    net.delay_min_ns = net.delay_max_ns = 5 * NS_PER_MS;
+    sim_net_configure(world.sim, &net);
+    uint32_t written = 20;
+    write_some(0, written);
+    for (uint64_t wait_ms = 0; wait_ms <= 60; wait_ms += 3) {
+        write_some(written++, 1);
+        sim_run_for(world.sim, wait_ms * NS_PER_MS);
+        tell_all();
+        expect_equal(1, 2, written);
+    }
+    sim_free(world.sim);
+}
+
 /* ---- a member that runs full ----------------------------------------------------------------- */
 
 enum { QUIET = GROUP + 1, FILL_BLOCKS = 64 };
@@ -746,6 +766,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_member_without_a_place_is_left_out),
         cmocka_unit_test(other_epochs_are_refused),
+        cmocka_unit_test(commit_point_of_a_former_epoch),
         cmocka_unit_test(members_are_equal),
         cmocka_unit_test(backup_returns_by_log),
         cmocka_unit_test(primary_dies_and_returns),

@@ -15,7 +15,9 @@
  *      the scrub goes on near where it was: at most a 64th of all, or 1 GiB, is read again. The end
  *      of the scrub deletes the row.
  *
- * Not read: older superblocks and what else is dead.
+ * Not read, and not in the total: data of prepared records, which are nobody's yet (a member of a
+ * group applies them within moments of their commitment, or drops them); older superblocks and what
+ * else is dead.
  */
 #include "store/scrub.h"
 

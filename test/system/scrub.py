@@ -76,7 +76,7 @@ def test():
                                "--scrub-every", "2"], stdin=subprocess.DEVNULL, stdout=log,
                               stderr=log)
     try:
-        # the last records count once the group has said that they are committed
+        # the last records count when the node is a member again, and is told what is committed
         wait_for(lambda: any(job["total_bytes"] >= BLOCKS * BLOCK for job in scrubs(demo)), 20,
                  "a scrub of all that there is among the jobs")
         check(all(job["rate_bytes_per_s"] == 8 << 20 for job in scrubs(demo)),
