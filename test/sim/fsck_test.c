@@ -100,11 +100,6 @@ static void fill_fiber(void *arg)
     run->done = true;
 }
 
-static bool is_done(void *context)
-{
-    return ((struct run *)context)->done;
-}
-
 /* ---- changing rows --------------------------------------------------------------------------- */
 
 static uint32_t group_of(const struct run *run, uint64_t ino)
@@ -153,10 +148,8 @@ static void edit_all(struct run *run, bool restoring)
     run->restoring = restoring;
     run->changed = 0;
     for (run->member = 0; run->member < cluster->node_count; run->member++) {
-        run->done = false;
-        reactor_spawn(sim_node_reactor(cluster->members[run->member].sim_node), "edit", edit_fiber,
-                      run);
-        bool done = sim_run_until(cluster->sim, is_done, run, sim_now_ns(cluster->sim) + NS_PER_S);
+        bool done = cluster_run_fiber(cluster, cluster->members[run->member].sim_node, edit_fiber,
+                                      run, &run->done);
         assert(done && run->failed == 0);
         if (run->one_member && run->changed > 0)
             break;
@@ -206,12 +199,9 @@ static void read_fiber(void *arg)
 static void read_row(struct run *run, const struct edit *edit, void *value, uint32_t bytes)
 {
     struct read read = {run, key_slice(&edit->key), value, bytes};
-    struct sim *sim = run->cluster.sim;
     run->member = map_group_of(run, edit)->primary - 1;
-    run->done = false;
-    reactor_spawn(sim_node_reactor(run->cluster.members[run->member].sim_node), "read", read_fiber,
-                  &read);
-    bool done = sim_run_until(sim, is_done, run, sim_now_ns(sim) + NS_PER_S);
+    bool done = cluster_run_fiber(&run->cluster, run->cluster.members[run->member].sim_node,
+                                  read_fiber, &read, &run->done);
     assert(done);
 }
 
@@ -436,8 +426,7 @@ int main(void)
     cluster_start(&run->cluster, 1, 3, 2);
     struct sim *sim = run->cluster.sim;
     run->host = sim_node_new(sim, "10.0.0.100");
-    reactor_spawn(sim_node_reactor(run->host), "fill", fill_fiber, run);
-    bool done = sim_run_until(sim, is_done, run, sim_now_ns(sim) + 60 * NS_PER_S);
+    bool done = cluster_run_fiber(&run->cluster, run->host, fill_fiber, run, &run->done);
     assert(done && run->failed == 0);
     sim_run_for(sim, NS_PER_S);
     uint32_t wrong = cluster_fsck(&run->cluster, true, &counts);

@@ -404,11 +404,6 @@ static void name_fiber(void *arg)
     run->named++;
 }
 
-static bool is_done(void *context)
-{
-    return ((struct run *)context)->done;
-}
-
 int main(void)
 {
     struct run *run = calloc(1, sizeof *run);
@@ -416,8 +411,7 @@ int main(void)
     cluster_start(&run->cluster, 1, 3, 2);
     struct sim *sim = run->cluster.sim;
     run->host = sim_node_new(sim, "10.0.0.100");
-    reactor_spawn(sim_node_reactor(run->host), "workload", workload, run);
-    bool done = sim_run_until(sim, is_done, run, sim_now_ns(sim) + 300 * NS_PER_S);
+    bool done = cluster_run_fiber(&run->cluster, run->host, workload, run, &run->done);
     for (uint32_t i = 0; i < run->cluster.node_count; i++)
         reactor_spawn(sim_node_reactor(run->cluster.members[i].sim_node), "name", name_fiber,
                       &run->cluster.members[i]);

@@ -154,9 +154,8 @@ static bool all_die(struct run *run)
     run->calm = true;
     if (!wait_done(run))
         return false;
-    run->done = false;
-    reactor_spawn(sim_node_reactor(run->witness), "unlink", unlink_fiber, run);
-    return wait_done(run);
+    return cluster_run_fiber(&run->cluster, run->witness, unlink_fiber, run, &run->done) &&
+           run->error == 0;
 }
 
 static bool run_seed(uint64_t seed, bool asked)
