@@ -6,7 +6,8 @@ usage: ./dev bench store [--path DIR] [--quick] [--repeat N] [--json FILE] [--gr
 
   tx        small transactions, per second of one core's time
   flush     durable small transactions: flushes a second in proportion to what a plain writer gets
-            (write, fdatasync, of as many bytes), both by turns of a quarter of a second; medians
+            (write, fdatasync, of as many bytes), both by turns of a quarter of a second; medians.
+            Turns in which a checkpoint merges share the device with it: see the note
   pause     the longest a small transaction waits while checkpoints follow each other, in proportion
             to what a single 4 KiB write or a timer waits at that time
   data      1 MiB appends and reads, 4 KiB random reads
@@ -94,13 +95,15 @@ def flushes(device):
         rate = statistics.median(line["flushes"] / line["seconds"] for line in plain)
         ratios = [(a["flushes"] / a["seconds"]) / (b["flushes"] / b["seconds"])
                   for a, b in zip(ours, plain)]
+        calm = [ratio for line, ratio in zip(ours, ratios) if line["node_bytes"] == 0]
+        merge = f", {statistics.median(calm):.2f} beside no merge" if calm else ""
         ours.sort(key=lambda line: line["ops_per_s"])
         row = ours[len(ours) // 2]
         batch = row["ops"] / max(row["flushes"], 1)
         relation = {
             "fio": rate * batch, "ratio": statistics.median(ratios),
             "note": f"{rate:.0f} plain flushes/s of {plain[-1]['write_bytes'] >> 10} KiB, ratios "
-                    f"{min(ratios):.2f} to {max(ratios):.2f}, batch {batch:.0f}, "
+                    f"{min(ratios):.2f} to {max(ratios):.2f}{merge}, batch {batch:.0f}, "
                     f"{100 * row['cpu_seconds'] / row['seconds']:.0f} % of a core"}
         if rate > MEMORY_RATE:
             del relation["ratio"]

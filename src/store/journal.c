@@ -106,6 +106,13 @@ void journal_kick(struct store *store)
     turn_hook_schedule(&store->journal.hook);
 }
 
+may_yield void journal_first(struct store *store)
+{
+    fiber_yield();
+    if (!list_empty(&store->journal.hook.link))
+        fiber_yield();
+}
+
 /* ---- append ---- */
 
 static struct journal_buf *filling(struct store *store, uint32_t bytes)

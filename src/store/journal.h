@@ -77,6 +77,9 @@ void journal_trim(struct store *store, uint64_t sequence);
 /* All waiters get error. */
 void journal_fail(struct store *store, int error);
 void journal_kick(struct store *store);
+/* For who is going to compute for a while: yield, also until what this turn gathered has been given
+ * to the device, which would have to wait for it otherwise. */
+may_yield void journal_first(struct store *store);
 /* Tell the waiters that what they wait for has come. */
 void journal_wake(struct store *store);
 /* The tail is in this segment, at its start. */

@@ -320,7 +320,7 @@ static int merge_leaf(struct merge *merge, const void *leaf, struct slice upper)
         result = add_row(merge);
     pass_forced(merge, upper);
     progress(merge);
-    fiber_yield();
+    journal_first(merge->store);
     return result;
 }
 
