@@ -17,6 +17,14 @@
  * down to what the cleaner gains, a millisecond at a time, and do not run into a wall until a whole
  * segment is done.
  *
+ * Cost. The dearest load is one that overwrites at random: no segment is a better victim than
+ * others that are as old. If a share U of the segments with data lives, a victim is V full when its
+ * turn comes, U = (1 - V) / -ln V, and each byte written costs 1 / (1 - V) bytes of writing. A
+ * fifth of the space is never offered (space_left): with 90 % of the rest in use U is 0.74, V 0.53,
+ * and 2.1 bytes are written (2.4 if it were a sixth). So it matters that few segments are free or
+ * open (segment.c): they do not count as space in which dead blocks can wait. cleaner_test measures
+ * it.
+ *
  * CL1  A move is committed in the same step in which the owner checked that its value still refers
  *      to the old place (no yield in between), so a concurrent change is never undone.
  * CL2  Extents that the owner does not know any more, or finds damaged, are left where they are;

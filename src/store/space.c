@@ -32,8 +32,8 @@ int64_t space_left(const struct store *store)
     int64_t nodes =
         (int64_t)div_up(store->live_nodes + store->tree_blocks / 4, store->segment_blocks) + 1;
     int64_t segments = (int64_t)store->segment_count - kept - nodes;
-    /* Some of each segment cannot be filled, and the cleaner needs something to gain. */
-    int64_t blocks = segments * (int64_t)store->segment_blocks * 5 / 6;
+    /* Some of each segment cannot be filled, and the cleaner needs something to gain (its cost). */
+    int64_t blocks = segments * (int64_t)store->segment_blocks * 4 / 5;
     return blocks - (int64_t)store->live_data;
 }
 
