@@ -57,6 +57,9 @@ static const struct command_option device_format_options[] = {
     {"node", 0, "N", "which node this device is for, from 1"},
     {"nodes", 0, "ADDR,...", "HOST:PORT of all nodes, in the same order everywhere"},
     {"copies", 0, "N", "copies of everything, 1 to 3 (default 2)"},
+    {"grow-to", 0, "N",
+     "how many nodes the cluster is to have one day, if more than sixteen times as many as it "
+     "starts with; at most 64 times"},
     {"reactors", 0, "N",
      "how many share the device, each with a part (default: by cores and size)"},
     {"size", 0, "SIZE", "make a file of this size where there is none"},

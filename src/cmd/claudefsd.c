@@ -328,6 +328,9 @@ static const struct command_option options[] = {
      "listen at the ports that follow"},
     {"cluster", 0, "UUID", "the cluster's id; a disk of another cluster is refused"},
     {"copies", 0, "N", "with --format: copies of everything, 1 to 3 (default 2)"},
+    {"grow-to", 0, "N",
+     "with --format: how many nodes the cluster is to have one day, if more than sixteen times as "
+     "many as it starts with; at most 64 times"},
     {"size", 0, "SIZE", "with --format or --join: make the disk a file of this size"},
     {"force", 0, NULL, "with --format or --join: overwrite what is on the disk"},
     {"join", 0, "TOKEN",

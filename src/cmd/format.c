@@ -170,6 +170,7 @@ int cluster_format_disk(const struct cluster_plan *plan, uint32_t host,
             },
     };
     assert(host >= 1 && host <= plan->host_count);
-    map_group_counts(plan->node_count, &job.options.meta_groups, &job.options.data_groups);
+    map_group_counts(plan->node_count, plan->grow_to * plan->reactors, &job.options.meta_groups,
+                     &job.options.data_groups);
     return session_run("format", format_fiber, &job);
 }

@@ -15,6 +15,7 @@ struct cluster_plan {
     uint32_t reactors;   /* of each host: so many nodes of the map */
     uint32_t host_count; /* what people call nodes */
     uint32_t node_count;
+    uint32_t grow_to; /* hosts that the cluster is to have one day; 0: not said */
     struct map_node nodes[DISK_NODE_CONFIG_NODES_MAX];
 };
 

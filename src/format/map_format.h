@@ -12,7 +12,7 @@ enum {
     MAP_MAGIC = 0x50414d43, /* "CMAP" */
     MAP_NODES_MAX = 1024,
     MAP_META_SLOTS = 4096, /* top 12 bits of an inode number */
-    MAP_DATA_GROUPS_MAX = 16384,
+    MAP_DATA_GROUPS_MAX = 65536,
     MAP_GROUPS_MAX = MAP_META_SLOTS + MAP_DATA_GROUPS_MAX,
     MAP_MEMBERS_MAX = 4,
     MAP_NAME_BYTES = 32,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/errors.h"
+#include "base/mem.h"
 #include "map/map_internal.h"
 
 /* The map machine: committed commands in, new maps out.
@@ -61,39 +62,47 @@ bool map_ids_has(const struct map_ids *ids, uint32_t node)
     return false;
 }
 
-bool machine_is_sure(const struct map_draft *draft, const struct map_ids *confirmed, uint32_t node)
+struct machine_heirs *machine_heirs_new(const struct map_draft *draft,
+                                        const struct map_ids *confirmed)
 {
-    const struct map_node *found = map_view_node(draft->view, node);
-    assert(found);
-    return found->state == MAP_NODE_UP && map_ids_has(confirmed, node);
+    struct machine_heirs *heirs = mem_zalloc(sizeof *heirs);
+    for (uint32_t i = 0; i < confirmed->count; i++) {
+        if (confirmed->ids[i] <= MAP_NODES_MAX)
+            heirs->sure[confirmed->ids[i]] = true;
+    }
+    for (uint32_t i = 0; i < draft->header->node_count; i++)
+        heirs->sure[draft->nodes[i].id] &= draft->nodes[i].state == MAP_NODE_UP;
+    for (uint32_t i = 0; i < draft->header->group_count; i++) {
+        const struct map_group *group = &draft->groups[i];
+        heirs->leads[group->kind][group->primary]++;
+    }
+    return heirs;
 }
 
-static uint32_t primaries_of(const struct map_draft *draft, uint32_t kind, uint32_t node)
-{
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < draft->header->group_count; i++)
-        count += draft->groups[i].kind == kind && draft->groups[i].primary == node;
-    return count;
-}
-
-uint32_t machine_choose_primary(const struct map_draft *draft, const struct map_group *group,
-                                const struct map_ids *confirmed, uint32_t but)
+uint32_t machine_choose_primary(const struct machine_heirs *heirs, const struct map_group *group,
+                                uint32_t but)
 {
     uint32_t best = 0;
     uint32_t best_count = UINT32_MAX;
     for (uint32_t i = 0; i < group->member_count; i++) {
         const struct map_member *member = &group->members[i];
-        if (member->state != MAP_MEMBER_IN_SYNC || member->node == but ||
-            !machine_is_sure(draft, confirmed, member->node))
-            continue;
-        uint32_t count = primaries_of(draft, group->kind, member->node);
-        if (count < best_count) {
+        uint32_t count = heirs->leads[group->kind][member->node];
+        if (member->state == MAP_MEMBER_IN_SYNC && member->node != but &&
+            heirs->sure[member->node] && count < best_count) {
             best = member->node;
             best_count = count;
         }
     }
     assert(best == 0 || map_group_member_state(group, best) == MAP_MEMBER_IN_SYNC);
     return best;
+}
+
+void machine_set_primary(struct machine_heirs *heirs, struct map_group *group, uint32_t primary)
+{
+    assert(heirs->leads[group->kind][group->primary] > 0);
+    heirs->leads[group->kind][group->primary]--;
+    heirs->leads[group->kind][primary]++;
+    group->primary = primary;
 }
 
 /* ---- the first map ------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/errors.h"
+#include "base/mem.h"
 #include "base/plant.h"
 #include "map/map_internal.h"
 
@@ -27,18 +28,20 @@ static void set_states(struct map_group *group, enum map_member_state from,
 int machine_resolve(struct map_draft *draft, const struct map_ids *confirmed)
 {
     bool changed = false;
+    struct machine_heirs *heirs = machine_heirs_new(draft, confirmed);
     for (uint32_t i = 0; i < draft->header->group_count; i++) {
         struct map_group *group = &draft->groups[i];
         if (group->primary != 0 || map_group_never_active(group))
             continue;
-        uint32_t primary = machine_choose_primary(draft, group, confirmed, 0);
+        uint32_t primary = machine_choose_primary(heirs, group, 0);
         if (primary == 0)
             continue;
         set_states(group, MAP_MEMBER_LOST, MAP_MEMBER_JOINING);
-        group->primary = primary;
+        machine_set_primary(heirs, group, primary);
         group->epoch++;
         changed = true;
     }
+    mem_free(heirs);
     return changed ? 0 : -ERR_CAS_FAILED;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "base/errors.h"
+#include "base/mem.h"
 #include "base/plant.h"
 #include "map/map_internal.h"
 
@@ -14,25 +15,24 @@ static void lost_to_joining(struct map_group *group)
 }
 
 /* The node's memory of the group is gone (M4, M6). */
-static void demote(struct map_draft *draft, struct map_group *group, struct map_member *member,
-                   const struct map_ids *confirmed)
+static void demote(struct machine_heirs *heirs, struct map_group *group, struct map_member *member)
 {
     assert(member->state == MAP_MEMBER_IN_SYNC);
-    uint32_t heir = machine_choose_primary(draft, group, confirmed, member->node);
+    uint32_t heir = machine_choose_primary(heirs, group, member->node);
     if (heir == 0) {
         member->state = MAP_MEMBER_LOST;
-        group->primary = 0;
+        machine_set_primary(heirs, group, 0);
     } else {
         member->state = MAP_MEMBER_JOINING;
         lost_to_joining(group);
         if (group->primary == member->node || group->primary == 0)
-            group->primary = heir;
+            machine_set_primary(heirs, group, heir);
     }
     group->epoch++;
 }
 
 /* All groups of the node, in one map (M7). */
-static void forget_memory(struct map_draft *draft, uint32_t node, const struct map_ids *confirmed,
+static void forget_memory(struct map_draft *draft, uint32_t node, struct machine_heirs *heirs,
                           bool restarted)
 {
     for (uint32_t i = 0; i < draft->header->group_count; i++) {
@@ -41,7 +41,7 @@ static void forget_memory(struct map_draft *draft, uint32_t node, const struct m
         if (!member || map_group_never_active(group) || (restarted && PLANT(MAP_RESTART_IN_SYNC)))
             continue;
         if (member->state == MAP_MEMBER_IN_SYNC)
-            demote(draft, group, member, confirmed);
+            demote(heirs, group, member);
         else if (member->state == MAP_MEMBER_JOINING && restarted)
             group->epoch++; /* M1: its catch-up so far is void */
         assert(group->primary != node);
@@ -60,7 +60,9 @@ int machine_node_up(struct map_draft *draft, const struct map_command *command,
     node->incarnation = command->incarnation;
     if (command->size_bytes > 0)
         node->size_bytes = command->size_bytes;
-    forget_memory(draft, node->id, confirmed, true);
+    struct machine_heirs *heirs = machine_heirs_new(draft, confirmed);
+    forget_memory(draft, node->id, heirs, true);
+    mem_free(heirs);
     return 0;
 }
 
@@ -89,8 +91,10 @@ int machine_node_down(struct map_draft *draft, const struct map_command *command
     /* First all of them, then their groups: none is to inherit from another (M2). */
     for (uint32_t i = 0; i < dead_count; i++)
         draft->nodes[dead[i]].state = MAP_NODE_DOWN;
+    struct machine_heirs *heirs = machine_heirs_new(draft, confirmed);
     for (uint32_t i = 0; i < dead_count; i++)
-        forget_memory(draft, draft->nodes[dead[i]].id, confirmed, false);
+        forget_memory(draft, draft->nodes[dead[i]].id, heirs, false);
+    mem_free(heirs);
     return 0;
 }
 

@@ -57,11 +57,12 @@ static void fill_group(const struct map_draft *draft, struct map_group *group, u
     }
 }
 
-void map_group_counts(uint32_t targets, uint32_t *ret_meta_groups, uint32_t *ret_data_groups)
+void map_group_counts(uint32_t targets, uint32_t targets_later, uint32_t *ret_meta_groups,
+                      uint32_t *ret_data_groups)
 {
-    enum { DATA_PER_TARGET = 80, DATA_PER_SQUARE = 16, META_SHARE = 4 };
-    uint64_t least = MAX((uint64_t)targets * DATA_PER_TARGET, /* balance */
-                         (uint64_t)targets * targets * DATA_PER_SQUARE /* rebuilds */);
+    enum { GROWTH = 16, DATA_PER_TARGET = 80, DATA_PER_SQUARE = 16, META_SHARE = 4 };
+    uint64_t first = MAX(targets, (uint32_t)div_up(targets_later, GROWTH));
+    uint64_t least = MAX(first * DATA_PER_TARGET, first * first * DATA_PER_SQUARE);
     uint32_t data = 1;
     assert(targets > 0);
     /* A power of two: metadata groups are to have equally many slots. */

@@ -120,8 +120,10 @@ bool map_lease_removed(const struct map_lease *lease);
 
 /* How many groups a cluster is made with: so many that it can grow sixteenfold with the nodes'
  * loads within 10 % of each other, and that many nodes take part when one is to be replaced
- * (docs/adr/0012). targets: that it starts with. */
-void map_group_counts(uint32_t targets, uint32_t *ret_meta_groups, uint32_t *ret_data_groups);
+ * (docs/adr/0012). targets: that it starts with; targets_later: that it is to have one day, if that
+ * is more than sixteen times as many; 0: it is not. */
+void map_group_counts(uint32_t targets, uint32_t targets_later, uint32_t *ret_meta_groups,
+                      uint32_t *ret_data_groups);
 
 struct store;
 struct map_server;

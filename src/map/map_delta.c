@@ -31,6 +31,9 @@ static void forget(struct map_history *history)
         mem_free(history->changes[(history->first + i) % MAP_HISTORY_MAX].indexes);
     history->count = 0;
     history->first = 0;
+    buf_put(history->delta);
+    history->delta = NULL;
+    history->delta_to = 0;
 }
 
 static bool same_shape(const struct map_view *a, const struct map_view *b)
@@ -106,14 +109,11 @@ static uint32_t delta_bytes(struct counts counts)
                       counts.groups * sizeof(struct map_group));
 }
 
-struct buf *map_history_delta(const struct map_history *history, const struct map_view *view,
-                              uint64_t from, uint32_t *ret_bytes)
+static struct buf *encode(const struct map_history *history, const struct map_view *view,
+                          uint64_t from, uint32_t *ret_bytes)
 {
     uint32_t node_count = view->header->node_count;
     uint32_t group_count = view->header->group_count;
-    if (history->count == 0 || history->changes[history->first].version > from + 1 ||
-        from >= view->header->version)
-        return NULL;
     bool *marked = mem_zalloc(node_count + group_count);
     struct counts counts = mark(history, from, marked, marked + node_count);
     uint32_t bytes = delta_bytes(counts);
@@ -136,6 +136,23 @@ struct buf *map_history_delta(const struct map_history *history, const struct ma
     }
     mem_free(marked);
     return buf;
+}
+
+struct buf *map_history_delta(struct map_history *history, const struct map_view *view,
+                              uint64_t from, uint32_t *ret_bytes)
+{
+    uint64_t version = view->header->version;
+    if (history->count == 0 || history->changes[history->first].version > from + 1 ||
+        from >= version)
+        return NULL;
+    if (history->delta_from != from || history->delta_to != version) {
+        buf_put(history->delta);
+        history->delta = encode(history, view, from, &history->delta_bytes);
+        history->delta_from = from;
+        history->delta_to = version;
+    }
+    *ret_bytes = history->delta_bytes;
+    return history->delta ? buf_get(history->delta) : NULL;
 }
 
 static int put_rows(struct map_draft *draft, struct reader *reader, struct counts counts)

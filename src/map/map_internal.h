@@ -102,11 +102,19 @@ must_check int machine_may_remove(const struct map_view *view, uint32_t node);
 bool machine_is_named(const struct map_view *view, uint32_t node);
 /* Fill groups and slots of a first map whose header and nodes are set. */
 void machine_place_all(struct map_draft *draft, uint32_t meta_groups, uint32_t data_groups);
-/* Is the node up and known to be alive with its memory? */
-bool machine_is_sure(const struct map_draft *draft, const struct map_ids *confirmed, uint32_t node);
+/* Who can become primary: counted once for a command, as it may be about thousands of groups. */
+struct machine_heirs {
+    bool sure[MAP_NODES_MAX + 1]; /* by node: up and known to be alive with its memory */
+    uint32_t leads[MAP_GROUP_DATA + 1][MAP_NODES_MAX + 1]; /* groups of each kind, by node */
+};
+/* As of the draft. Freed by the caller (mem_free). */
+struct machine_heirs *machine_heirs_new(const struct map_draft *draft,
+                                        const struct map_ids *confirmed);
 /* Of the sure in-sync members, the one that is primary of the fewest groups of this kind; 0: none.
  * but: a node not to choose. */
-uint32_t machine_choose_primary(const struct map_draft *draft, const struct map_group *group,
-                                const struct map_ids *confirmed, uint32_t but);
+uint32_t machine_choose_primary(const struct machine_heirs *heirs, const struct map_group *group,
+                                uint32_t but);
+/* primary: 0 for none. */
+void machine_set_primary(struct machine_heirs *heirs, struct map_group *group, uint32_t primary);
 
 #endif

@@ -34,6 +34,11 @@ static void lay_out(struct map_draft *draft, struct map_view *view, uint32_t nod
 void map_draft_new(struct map_draft *draft, uint32_t node_count, uint32_t group_count)
 {
     assert(node_count <= MAP_NODES_MAX && group_count <= MAP_GROUPS_MAX);
+    _Static_assert(sizeof(struct map_header) + MAP_NODES_MAX * sizeof(struct map_node) +
+                           MAP_GROUPS_MAX * sizeof(struct map_group) +
+                           MAP_META_SLOTS * sizeof(uint32_t) <=
+                       WIRE_PAYLOAD_MAX,
+                   "the largest map is one message");
     _Static_assert(sizeof(struct map_view) % 8 == 0, "the map behind the view is aligned");
     struct map_view *view = mem_zalloc(sizeof *view + map_bytes(node_count, group_count));
     lay_out(draft, view, node_count, group_count);

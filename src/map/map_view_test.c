@@ -268,9 +268,15 @@ static void test_group_counts(void **state)
     for (uint32_t targets = 1; targets <= 100; targets++) {
         uint32_t meta;
         uint32_t data;
-        map_group_counts(targets, &meta, &data);
+        map_group_counts(targets, 0, &meta, &data);
         assert_true(meta >= 1 && meta <= MAP_META_SLOTS && MAP_META_SLOTS % meta == 0);
         assert_true(data >= meta && data <= MAP_DATA_GROUPS_MAX);
+        uint32_t same_meta;
+        uint32_t same_data;
+        map_group_counts(targets, 16 * targets, &same_meta, &same_data);
+        assert_true(same_meta == meta && same_data == data);
+        map_group_counts(1, 16 * targets, &same_meta, &same_data); /* said before */
+        assert_true(same_meta == meta && same_data == data);
         /* Sixteen times as many targets, two copies: a full unit is at most a tenth of the mean. */
         assert_true(data * 2 / (16 * targets) >= 10);
         /* Most of a lost unit's copies have a source and a new place of their own. */

@@ -32,10 +32,10 @@
  *  P5 Copies are on different hosts. Only while a replica moves between two targets of one host
  *     the host has two, and one of the two is the next to go.
  *  P6 Missing copies are made by as many devices as there are: a node gets its second replica of a
- *     kind when all others that may have a first one; and of the members in sync that one leads,
- *     and so is the source, that has no more copies to make than another, but for a quarter
- *     (plan_source.c). Who gets what does not depend on who leads, so once leads have changed the
- *     next plan finds none to change.
+ *     kind when all others that may have a first one, and who gets none of the other kind comes
+ *     first; and of the members in sync that one leads, and so is the source, that has no more
+ *     copies to make than another, but for a quarter (plan_source.c). Who gets what does not
+ *     depend on who leads, so once leads have changed the next plan finds none to change.
  *
  * Minimal movement. A new node gets replicas until it has its share, but for a sixteenth, and
  * nobody else does. Which groups come is decided by rendezvous hashing: those that hash best to it.
@@ -44,8 +44,8 @@
  * objects evenly over groups.
  *
  * Time. The leader makes a plan after every change of the map: nothing may look at all pairs of
- * groups and nodes. A plan passes over the groups some times, and over the nodes once for each
- * of its changes; evening out has a bound of its own (plan_balance.c).
+ * groups and nodes. A plan passes over the groups some times, and over the nodes some times for
+ * each of its changes; evening out has a bound of its own (plan_balance.c).
  *
  * Not here: when to look (controller.c), whether a step is safe (machine_group.c). */
 
@@ -185,6 +185,7 @@ static void look_at_groups(struct planner *planner)
         uint32_t kind = plan_kind(group);
         uint32_t in_sync = map_group_in_sync_count(group);
         uint32_t coming = 0;
+        planner->in_sync[g] = (uint8_t)in_sync;
         groups[kind]++;
         for (uint32_t m = 0; m < group->member_count; m++) {
             planner->members[g][m] = (uint16_t)plan_index(planner, group->members[m].node);
@@ -206,10 +207,10 @@ static void look_at_groups(struct planner *planner)
     /* Who will go is not counted where it still is. */
     for (uint32_t g = 0; g < view->header->group_count; g++) {
         const struct map_group *group = &view->groups[g];
-        bool complete = map_group_in_sync_count(group) > planner->copies;
         planner->leavers[g] = -1;
         if (group->member_count <= planner->copies || group->primary == 0)
             continue;
+        bool complete = planner->in_sync[g] > planner->copies;
         int32_t leaver = choose_leaver(planner, group, !complete);
         planner->leavers[g] = (int8_t)leaver;
         if (leaver >= 0)
@@ -227,7 +228,7 @@ static void plan_groups(struct planner *planner)
     for (uint32_t in_sync = 1; in_sync <= MAP_MEMBERS_MAX; in_sync++) { /* P2 */
         for (uint32_t g = 0; g < view->header->group_count; g++) {
             const struct map_group *group = &view->groups[g];
-            if (group->primary == 0 || map_group_in_sync_count(group) != in_sync)
+            if (group->primary == 0 || planner->in_sync[g] != in_sync)
                 continue;
             plan_thin_out(planner, group, in_sync);
             if (!planner->touched[g])
@@ -251,6 +252,7 @@ void plan_make(const struct plan_facts *facts, struct plan *ret_plan)
         .places = mem_zalloc((nodes + 1) * sizeof(struct plan_place)),
         .candidates = mem_zalloc((nodes + 1) * sizeof(struct placement_node)),
         .touched = mem_zalloc(facts->view->header->group_count + 1),
+        .in_sync = mem_zalloc(facts->view->header->group_count + 1),
         .leavers = mem_zalloc(facts->view->header->group_count + 1),
         .members =
             mem_zalloc((facts->view->header->group_count + 1) * sizeof(uint16_t[MAP_MEMBERS_MAX])),
@@ -268,6 +270,7 @@ void plan_make(const struct plan_facts *facts, struct plan *ret_plan)
     mem_free(planner.places);
     mem_free(planner.candidates);
     mem_free(planner.touched);
+    mem_free(planner.in_sync);
     mem_free(planner.leavers);
     mem_free(planner.members);
     mem_free(planner.indexes);

@@ -5,24 +5,31 @@
 /* Moving replicas and leads so that everybody has its share. Theory and invariants: plan.c.
  *
  * Time. With 70 000 groups and 1000 nodes nothing here may look at all pairs of them. Who gives is
- * found among the nodes first, and then only its groups are looked at; and where a taker is looked
- * for, which is a walk over all nodes, a plan walks over so many nodes at most. Walks that are left
- * out come in a later plan: each begins at another group. */
+ * found among the nodes first, and then only its groups are looked at; and a plan looks at so many
+ * nodes and groups at most. What is left out comes in a later plan: each begins at another node
+ * and group. */
 
 enum {
-    BALANCE_ROWS_MAX = 64,    /* of one plan */
-    WALK_NODES_MAX = 1 << 18, /* in one plan */
+    LOOKS_MAX = 1 << 18, /* at a node or a group, in one plan: some milliseconds */
 };
 
 struct balancing {
     struct planner *planner;
     uint32_t kind;
-    uint32_t nodes_left; /* to walk over */
+    uint32_t looks_left;
     /* The groups that have a member at place p: groups[first[p]] to groups[first[p + 1] - 1]. */
     uint32_t *first;
     uint32_t *groups;
     bool *tried; /* places that have nothing to give, in one search */
 };
+
+/* Is there time to look at so many more? */
+static bool has_time(struct balancing *balancing, uint32_t looks)
+{
+    bool has = balancing->looks_left >= looks;
+    balancing->looks_left -= has ? looks : balancing->looks_left;
+    return has;
+}
 
 static bool is_off(const struct planner *planner, uint32_t kind, uint32_t place)
 {
@@ -72,11 +79,14 @@ static bool fits(const struct planner *planner, const struct map_group *group, u
                                    !plan_shares_domain(planner, &company, (int32_t)to));
 }
 
-static void give(struct planner *planner, const struct map_group *group, uint32_t from, uint32_t to)
+/* False: the plan is full. */
+static bool give(struct planner *planner, const struct map_group *group, uint32_t from, uint32_t to)
 {
     const struct map_node *nodes = planner->view->nodes;
-    if (plan_move(planner, group, nodes[to].id, nodes[from].id))
-        planner->places[from].nodes[plan_kind(group)].load--;
+    if (!plan_move(planner, group, nodes[to].id, nodes[from].id))
+        return false;
+    planner->places[from].nodes[plan_kind(group)].load--;
+    return true;
 }
 
 /* Who has most above its share of those not tried yet, at least so much; -1: nobody. */
@@ -92,7 +102,7 @@ static int32_t richest(const struct balancing *balancing, uint32_t to, int64_t l
             continue;
         uint64_t hash = placement_hash(planner->view->nodes[i].id, to_id);
         if (best >= 0 && more == least && hash <= best_hash)
-            continue;
+            continue; /* all else equal, not always the same one */
         best = (int32_t)i;
         best_hash = hash;
         least = more;
@@ -125,28 +135,16 @@ static bool fetch_one(struct balancing *balancing, uint32_t to)
     struct planner *planner = balancing->planner;
     int64_t least = plan_excess(planner, balancing->kind, to) + PLAN_ONE; /* P3 */
     memset(balancing->tried, 0, planner->view->header->node_count);
-    for (;;) {
+    while (has_time(balancing, planner->view->header->node_count)) {
         int32_t from = richest(balancing, to, least);
-        if (from < 0)
+        if (from < 0 || !has_time(balancing, balancing->first[from + 1] - balancing->first[from]))
             return false;
         const struct map_group *group = choose_gift(balancing, (uint32_t)from, to);
-        if (group) {
-            give(planner, group, (uint32_t)from, to);
-            return true;
-        }
+        if (group)
+            return give(planner, group, (uint32_t)from, to);
         balancing->tried[from] = true;
     }
-}
-
-/* Somebody else for a member beside these, as far as there is time; -1: nobody. */
-static int32_t walk(struct balancing *balancing, const struct map_group *group,
-                    const struct plan_company *company)
-{
-    uint32_t nodes = balancing->planner->view->header->node_count;
-    if (balancing->nodes_left < nodes)
-        return -1;
-    balancing->nodes_left -= nodes;
-    return plan_choose_taker(balancing->planner, group, company, &plan_terms_of_move);
+    return false;
 }
 
 /* Take one replica from a node that has more than its share. */
@@ -156,16 +154,15 @@ static bool send_one(struct balancing *balancing, uint32_t from)
     int64_t most = plan_excess(planner, balancing->kind, from) - PLAN_ONE; /* P3 */
     uint32_t first = balancing->first[from];
     uint32_t count = balancing->first[from + 1] - first;
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count && has_time(balancing, planner->view->header->node_count); i++) {
         uint32_t at = first + (uint32_t)((planner->view->header->version + i) % count);
         const struct map_group *group = &planner->view->groups[balancing->groups[at]];
         struct plan_company company = plan_company_of(planner, group, (int32_t)from);
-        int32_t to = walk(balancing, group, &company);
+        int32_t to = plan_choose_taker(planner, group, &company, &plan_terms_of_move);
         if (to < 0 || plan_excess(planner, balancing->kind, (uint32_t)to) >= most ||
             !fits(planner, group, from, (uint32_t)to))
             continue;
-        give(planner, group, from, (uint32_t)to);
-        return true;
+        return give(planner, group, from, (uint32_t)to);
     }
     return false;
 }
@@ -182,10 +179,12 @@ static void spread(struct balancing *balancing, const struct map_group *group)
             others = !plan_shares_domain(planner, &company, (int32_t)planner->domains[i]);
         if (!others || !plan_shares_domain(planner, &company, (int32_t)from))
             continue;
-        int32_t to = walk(balancing, group, &company);
+        if (!has_time(balancing, planner->view->header->node_count))
+            return;
+        int32_t to = plan_choose_taker(planner, group, &company, &plan_terms_of_move);
         if (to >= 0 && !plan_shares_domain(planner, &company, to) &&
             fits(planner, group, from, (uint32_t)to)) {
-            give(planner, group, from, (uint32_t)to);
+            (void)give(planner, group, from, (uint32_t)to); /* full: in the next plan */
             return;
         }
     }
@@ -210,20 +209,21 @@ static void balance_replicas(struct balancing *balancing)
     if (!off)
         return;
     list_groups(balancing);
+    uint32_t start = (uint32_t)(planner->view->header->version % count);
     for (uint32_t i = 0; i < count; i++) {
-        struct plan_place *place = &planner->places[i];
+        uint32_t to = (start + i) % count;
+        const struct plan_place *place = &planner->places[to];
         while (place->taker && !plan_is_busy(place, kind, &plan_terms_of_move) &&
-               place->nodes[kind].load < plan_load_least(place, kind) &&
-               planner->plan->move_count < BALANCE_ROWS_MAX) {
-            if (!fetch_one(balancing, i))
+               place->nodes[kind].load < plan_load_least(place, kind)) {
+            if (!fetch_one(balancing, to))
                 break;
         }
     }
     for (uint32_t i = 0; i < count; i++) {
-        while (planner->places[i].stays &&
-               planner->places[i].nodes[kind].load > plan_load_most(&planner->places[i], kind) &&
-               planner->plan->move_count < BALANCE_ROWS_MAX) {
-            if (!send_one(balancing, i))
+        uint32_t from = (start + i) % count;
+        const struct plan_place *place = &planner->places[from];
+        while (place->stays && place->nodes[kind].load > plan_load_most(place, kind)) {
+            if (!send_one(balancing, from))
                 break;
         }
     }
@@ -246,7 +246,7 @@ void plan_balance(struct planner *planner)
     const struct map_view *view = planner->view;
     struct balancing balancing = {
         .planner = planner,
-        .nodes_left = WALK_NODES_MAX,
+        .looks_left = LOOKS_MAX,
         .first = mem_alloc((view->header->node_count + 2) * sizeof(uint32_t)),
         .groups = mem_alloc((size_t)view->header->group_count * MAP_MEMBERS_MAX * sizeof(uint32_t)),
         .tried = mem_alloc(view->header->node_count + 1),

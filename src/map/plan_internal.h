@@ -37,6 +37,7 @@ struct planner {
     bool *touched;                        /* groups, by index */
     uint64_t *host_weights;               /* of the nodes that stay, by host */
     uint16_t *indexes;                    /* of nodes, by id */
+    uint8_t *in_sync;                     /* groups, by index: members in sync */
     int8_t *leavers;                      /* groups, by index: member that will go, -1: none */
     uint16_t (*members)[MAP_MEMBERS_MAX]; /* groups, by index: places of the members */
     uint32_t copies;

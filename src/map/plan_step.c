@@ -183,14 +183,17 @@ void plan_complete(struct planner *planner, const struct map_group *group, uint3
     }
     bool room = dead != 0 || group->member_count < MAP_MEMBERS_MAX;
     bool missing = in_sync < planner->copies;
-    struct plan_terms terms = {.incoming_most =
-                                   missing ? PLAN_REPAIRS_PER_NODE : PLAN_MOVES_PER_NODE,
-                               .beyond_share = missing};
+    uint32_t most = missing ? PLAN_REPAIRS_PER_NODE : PLAN_MOVES_PER_NODE;
     struct plan_company company = plan_company_of(planner, group, -1);
     int32_t taker = -1;
-    terms.same_most = least_incoming(planner, plan_kind(group), terms.incoming_most) + 1; /* P6 */
-    for (; room && taker < 0 && terms.same_most <= terms.incoming_most; terms.same_most++)
-        taker = plan_choose_taker(planner, group, &company, &terms);
+    for (uint32_t same = least_incoming(planner, plan_kind(group), most) + 1;
+         room && taker < 0 && same <= most; same++) { /* P6 */
+        const struct plan_terms idlest = {same, same, missing};
+        const struct plan_terms idle = {most, same, missing};
+        taker = plan_choose_taker(planner, group, &company, &idlest);
+        if (taker < 0)
+            taker = plan_choose_taker(planner, group, &company, &idle);
+    }
     if (taker >= 0)
         (void)plan_move(planner, group, planner->view->nodes[taker].id, dead);
 }

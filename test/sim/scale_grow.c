@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* A large cluster's map, made as the cluster would have made it: formatted with at most 32 nodes,
- * then grown node by node. Machine and planner are the real ones; every step happens at once. */
+/* A large cluster's map, made as the cluster would have made it: formatted with at most 32 nodes
+ * (--grow-to its size), then grown node by node. Machine and planner are the real ones; every step
+ * happens at once. */
 #include <string.h>
 
 #include "base/errors.h"
@@ -30,14 +31,15 @@ static struct map_node node_of(uint32_t id, uint32_t voters)
     return node;
 }
 
-static struct map_view *first_map(uint32_t nodes, uint32_t voters, uint32_t copies)
+/* later: how many nodes it is to have one day. */
+static struct map_view *first_map(uint32_t nodes, uint32_t later, uint32_t voters, uint32_t copies)
 {
     struct {
         struct map_header header;
         struct map_node nodes[FIRST_NODES_MAX];
     } tail = {.header = {.level = 1, .copies = copies, .min_in_sync = 1}};
     struct map_command init = {.type = MAP_COMMAND_INIT, .count = nodes};
-    map_group_counts(nodes, &init.meta_groups, &init.data_groups);
+    map_group_counts(nodes, later, &init.meta_groups, &init.data_groups);
     for (uint32_t i = 0; i < nodes; i++) {
         tail.nodes[i] = node_of(i + 1, voters);
         tail.nodes[i].host = i + 1;
@@ -137,7 +139,7 @@ static uint64_t settle(struct map_view **view)
 struct map_view *scale_grow(uint32_t node_count, uint32_t copies, uint64_t *ret_moves)
 {
     uint32_t first = MIN(node_count, (uint32_t)FIRST_NODES_MAX);
-    struct map_view *view = first_map(first, node_count >= 7 ? VOTERS_MANY : 3, copies);
+    struct map_view *view = first_map(first, node_count, node_count >= 7 ? VOTERS_MANY : 3, copies);
     for (uint32_t id = 1; id <= first; id++)
         node_up(&view, id);
     activate(&view);
