@@ -80,7 +80,7 @@ static void write_all(struct run *run)
 static void read_all(struct run *run)
 {
     struct buf *buf = buf_new(BLOCKS * STORE_BLOCK_BYTES);
-    for (uint32_t i = 0; i < EXTENTS; i++) {
+    for (uint32_t i = 0; i < EXTENTS && !run->failed_line; i++) {
         uint8_t key[9];
         struct store_extent extent;
         CHECK(run, store_get(run->store, row_key(i, key), &extent, sizeof extent) == 16);
@@ -94,7 +94,7 @@ static void delete_all(struct run *run)
 {
     struct store_batch batch;
     store_batch_init(&batch);
-    for (uint32_t i = 0; i < EXTENTS; i++) {
+    for (uint32_t i = 0; i < EXTENTS && !run->failed_line; i++) {
         uint8_t key[9];
         store_batch_del(&batch, row_key(i, key));
         store_batch_extent_del(&batch, run->extents[i]);
