@@ -10,6 +10,7 @@ X(STORE_ENTRY_UNCHECKED, "store-model", 2, "a journal entry's checksum is not lo
 X(STORE_NODE_UNCHECKED, "store-damage", 1, "a tree node's checksum is not looked at")
 X(STORE_TAIL_TRUSTED, "crash", 1, "data of unflushed records is trusted after a crash")
 X(STORE_JOURNAL_FIRST, "store-extent", 2, "records are written before the data they refer to")
+X(STORE_ALONE_BLIND, "store-journal", 1, "an entry counts as durable though its data is not")
 X(STORE_RELOG_SKIPPED, "store-extent", 1, "a checkpoint forgets prepared records")
 X(STORE_SUPER_ONE_SLOT, "store-damage", 1, "all superblocks go to the same slot")
 X(STORE_LIVE_UNCOUNTED, "store-extent", 2, "blocks that are let go stay counted as in use")

@@ -57,6 +57,7 @@ void disk_submit(struct disk *disk, struct disk_io *io)
         assert(io->bytes > 0 && io->offset + io->bytes <= disk->info.size_bytes);
         assert(io->op >= DISK_DISCARD || (uintptr_t)io->data % DISK_BLOCK_BYTES == 0);
     }
+    assert(!io->durable || (io->op == DISK_WRITE && !disk->zones));
     io->offset += disk->part_offset;
     list_init(&io->link);
     if (disk->zones)

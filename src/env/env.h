@@ -146,14 +146,15 @@ enum disk_stream { DISK_METADATA, DISK_JOURNAL, DISK_HOT, DISK_COLD, DISK_STREAM
 /* One request. The caller owns it, and the bytes it names, until done is called (on the reactor,
  * outside any fiber; it must not yield). offset, bytes and data are multiples of
  * DISK_BLOCK_BYTES; offset is env's to change. result: 0 or a negative error (-EIO, -ENOSPC of a
- * thin file). A write is durable only after a flush that was submitted after the write's
- * completion. */
+ * thin file). A write that does not ask for more is durable only after a flush that was submitted
+ * after the write's completion. */
 struct disk_io {
     enum disk_op op;
     enum disk_stream stream; /* DISK_WRITE */
     uint64_t offset;
     void *data;
     uint32_t bytes;
+    bool durable; /* DISK_WRITE, not on zoned devices: durable when done; others are not by that */
     int result;
     void (*done)(struct disk_io *io);
     struct list link; /* for env's use while in flight */

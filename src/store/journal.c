@@ -10,7 +10,8 @@
  *
  *   journal_append      -> pending (memory)
  *   pump at turn end    -> one write in flight             write_done: written_lsn
- *   pump                -> one flush in flight             flush_done: flushed_lsn, proven_lsn
+ *   pump                -> one flush in flight, unless the write was durable by itself
+ *                                                          flush_done: flushed_lsn, proven_lsn
  *   settle_fired        while they are in flight: the memtable sorts in what it was given (M5)
  *
  * An entry leaves when someone waits for it, when 128 KiB have gathered, or after LAZY_NS; what
@@ -22,7 +23,10 @@
  *     was submitted. After power loss without a flush, later ones may still have survived alone.
  * J3  An entry is submitted only after all data writes it refers to have completed (data_seq).
  * J4  A flush makes durable what had been written when it was submitted, no more. Flushes do not
- *     overlap.
+ *     overlap. A durable write (disk_io) makes durable itself, no more, and saves the flush. So an
+ *     entry is written like that only if all that it builds on is durable already: every entry
+ *     before it, and the data writes that its own records refer to (flushed_seq). Hence, either
+ *     way: what records up to flushed_lsn refer to is as durable as they are.
  * J5  proven_lsn: the highest flushed_lsn carried by an entry that is itself durable. Recovery
  *     trusts extents of records up to it without reading them.
  * J6  next_segment is taken before the current segment's head is written.
@@ -175,11 +179,10 @@ uint64_t journal_append(struct store *store, const struct disk_record *record, s
     journal->bytes_since_checkpoint += bytes;
     if (buf->used >= WRITE_EAGER_BYTES)
         journal_kick(store);
-    uint64_t now = env_now_ns();
     if (journal->lazy_timer.heap_index == 0)
-        timer_arm(&journal->lazy_timer, now + LAZY_NS);
+        timer_arm(&journal->lazy_timer, env_now_ns() + LAZY_NS);
     if (journal->flush_timer.heap_index == 0)
-        timer_arm(&journal->flush_timer, now + store->options.flush_interval_ns);
+        timer_arm(&journal->flush_timer, env_now_ns() + store->options.flush_interval_ns);
     if (journal->bytes_since_checkpoint > journal_limit(store))
         checkpoint_kick(store);
     return journal->next_lsn++;
@@ -266,6 +269,16 @@ static void note_checkpoint_start(struct store *store, uint64_t first_lsn)
     checkpoint->start_prev_crc = journal->prev_crc;
 }
 
+/* All records up to lsn are durable, and by one of them that those up to proves are. */
+static void made_durable(struct store *store, uint64_t lsn, uint64_t proves)
+{
+    struct journal *journal = &store->journal;
+    assert(lsn >= journal->flushed_lsn && lsn <= journal->written_lsn && proves <= lsn);
+    journal->flushed_lsn = lsn;
+    journal->proven_lsn = MAX(journal->proven_lsn, proves);
+    segment_reclaim(store);
+}
+
 static void write_done(struct disk_io *io)
 {
     struct store *store = container_of(io, struct store, journal.write_io);
@@ -278,12 +291,29 @@ static void write_done(struct disk_io *io)
         const struct disk_journal_entry *entry = (const void *)(buf->bytes + STORE_BLOCK_BYTES);
         journal->written_lsn = buf->first_lsn + buf->count - 1;
         journal->carried_lsn = entry->flushed_lsn;
+        if (io->durable)
+            made_durable(store, journal->written_lsn, journal->carried_lsn);
     }
     buf->room = 0;
     list_push_back(&journal->spare, &buf->link);
     waitq_wake_all(&store->space);
     journal_wake(store);
     journal_kick(store);
+}
+
+/* Does somebody wait for the entry to be durable, and may its own write make it so (J4)? Not on
+ * zones: what a device owes to such a write in a zone that was just emptied is nowhere said. */
+static bool durable_alone(const struct store *store, const struct journal_buf *buf)
+{
+    const struct journal *journal = &store->journal;
+    const struct list *waiters = &journal->durable_waiters;
+    uint64_t last = buf->first_lsn + buf->count - 1;
+    bool wanted =
+        journal->flushed_goal >= buf->first_lsn ||
+        (!list_empty(waiters) && list_first(waiters, struct store_waiter, link)->lsn <= last);
+    return wanted && journal->flushed_lsn == journal->written_lsn &&
+           (buf->data_seq <= journal->flushed_seq || PLANT(STORE_ALONE_BLIND)) &&
+           disk_info(store->disk)->zone_bytes == 0;
 }
 
 static void submit(struct store *store, struct journal_buf *buf)
@@ -320,7 +350,9 @@ static void submit(struct store *store, struct journal_buf *buf)
                                          .offset = (at - head) * STORE_BLOCK_BYTES,
                                          .data = buf->bytes + (1 - head) * STORE_BLOCK_BYTES,
                                          .bytes = (blocks + head) * STORE_BLOCK_BYTES,
+                                         .durable = durable_alone(store, buf),
                                          .done = write_done};
+    store->health.flushes += journal->write_io.durable;
     journal->block += blocks;
     /* What it takes on the device: small entries are rounded up to a block. */
     journal->bytes_since_checkpoint += (uint64_t)blocks * STORE_BLOCK_BYTES - buf->used;
@@ -336,10 +368,8 @@ static void flush_done(struct disk_io *io)
     if (io->result < 0) {
         store_fence(store, "flush", io->result);
     } else if (!store->fenced) {
-        assert(journal->flush_lsn >= journal->flushed_lsn);
-        journal->flushed_lsn = journal->flush_lsn;
-        journal->proven_lsn = MAX(journal->proven_lsn, journal->flush_proves);
-        segment_reclaim(store);
+        journal->flushed_seq = journal->flush_seq;
+        made_durable(store, journal->flush_lsn, journal->flush_proves);
     }
     journal_wake(store);
     journal_kick(store);
@@ -386,6 +416,7 @@ static void flush(struct store *store)
     journal->flushing = true;
     journal->flush_lsn = journal->written_lsn;
     journal->flush_proves = journal->carried_lsn;
+    journal->flush_seq = store->extents.done_seq;
     journal->flush_io = (struct disk_io){.op = DISK_FLUSH, .done = flush_done};
     store->health.flushes++;
     disk_submit(store->disk, &journal->flush_io);

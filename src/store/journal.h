@@ -39,6 +39,8 @@ struct journal {
     bool flushing;
     uint64_t flush_lsn; /* what the flush in flight will make durable */
     uint64_t flush_proves;
+    uint64_t flush_seq;
+    uint64_t flushed_seq; /* data writes up to this one are durable */
     /* Tail: where the next entry goes. */
     uint32_t segment;
     uint32_t next_segment;

@@ -241,7 +241,7 @@ struct store_health {
     uint64_t data_bytes;
     uint64_t node_bytes;
     uint64_t cleaned_bytes; /* moved by the cleaner */
-    uint64_t flushes;
+    uint64_t flushes;       /* of the journal, those that came with a write included */
     uint64_t checkpoints;
     uint64_t memory_bytes; /* in use by cache, memtables, staging */
 };

@@ -101,10 +101,29 @@ static void base_take(struct images *images)
     machine_settle(machine);
 }
 
-/* The flush of this event has completed. What it covers was loose at the point before. */
+/* Does the event make anything durable? */
+static bool settles(const struct trace *trace, const struct event *event)
+{
+    return event->kind == EVENT_FLUSHED ||
+           (event->kind == EVENT_WRITTEN && trace->writes[event->index].durable);
+}
+
+/* M2: no loose write may overlay this durable one. */
+static void check_apart(const struct images *images, const struct trace_write *durable)
+{
+    for (uint32_t i = 0; i < images->loose_count; i++) {
+        const struct trace_write *write = &images->trace->writes[images->loose[i]];
+        assert(write == durable || write->page >= durable->page + durable->pages ||
+               durable->page >= write->page + write->pages);
+    }
+}
+
+/* This event settles what was loose at the point before. */
 static void make_durable(struct images *images, uint32_t event)
 {
     const struct trace *trace = images->trace;
+    if (trace->events[event].kind == EVENT_WRITTEN)
+        check_apart(images, &trace->writes[trace->events[event].index]);
     machine_restore(images->machine, images->base);
     for (uint32_t i = 0; i < images->loose_count; i++) {
         const struct trace_write *write = &trace->writes[images->loose[i]];
@@ -150,8 +169,8 @@ bool images_next(struct images *images)
         news = images->point == 0 || images->point == trace->event_count;
         if (images->point > 0) {
             const struct event *event = &trace->events[images->point - 1];
-            news |= event->kind == EVENT_WRITE || event->kind == EVENT_FLUSHED;
-            if (event->kind == EVENT_FLUSHED)
+            news |= event->kind == EVENT_WRITE || settles(trace, event);
+            if (settles(trace, event))
                 make_durable(images, images->point - 1);
         }
         images->mark =

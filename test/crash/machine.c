@@ -8,8 +8,10 @@
  *
  * M1  The bytes of a write are those at its submission; a caller that changes them before the
  *     completion is found out.
- * M2  A write is durable once a flush has completed that was submitted after the write completed.
- *     Until then each of its sectors may be on the medium, or not.
+ * M2  A write is durable once a flush has completed that was submitted after the write completed,
+ *     or once it has completed if it is to be durable by itself. Until then each of its sectors may
+ *     be on the medium, or not. (A durable write goes where nothing else is not yet durable: which
+ *     of the two would stay need not be modelled.)
  * M3  A zoned device refuses what breaks its rules. What is written of each zone is kept in one
  *     more page, so it is restored, compared and hashed like all other content. A pointer inside a
  *     block of ours counts as the zone's end, since env finishes such a zone when it opens it.
@@ -67,6 +69,7 @@ static uint32_t record_submit(struct machine *machine, const struct disk_io *io)
                                   .page = io->offset / PAGE_BYTES,
                                   .pages = bytes / PAGE_BYTES,
                                   .data = bytes ? mem_zalloc(bytes) : NULL,
+                                  .durable = io->durable,
                                   .written = UINT32_MAX,
                                   .durable_after = UINT32_MAX};
     (void)mem_heap_set(heap);
@@ -105,7 +108,9 @@ void machine_record_end(struct machine *machine)
     struct trace *trace = machine->trace;
     trace->end = machine->mark(machine->context);
     machine->trace = NULL;
-    /* M2 */
+    for (uint32_t w = 0; w < trace->write_count; w++) /* M2 */
+        if (trace->writes[w].durable)
+            trace->writes[w].durable_after = trace->writes[w].written;
     for (uint32_t i = 0; i < trace->event_count; i++) {
         if (trace->events[i].kind != EVENT_FLUSHED)
             continue;

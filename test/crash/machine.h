@@ -33,7 +33,8 @@ struct trace_write {
     uint8_t *data;          /* as submitted; DISK_DISCARD: zeroes */
     uint32_t submitted;     /* event numbers; UINT32_MAX: never */
     uint32_t written;       /* completed */
-    uint32_t durable_after; /* the flush that covers it has completed */
+    uint32_t durable_after; /* the flush that covers it has completed; durable: it has */
+    bool durable;           /* without a flush */
 };
 
 struct trace_flush {

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Plain files and block devices over io_uring, O_DIRECT where the file system has it.
  *
+ * A durable write has O_DSYNC's meaning. On a block device the block layer sees to it (FUA, or a
+ * flush behind the write), for a file a kernel thread does. A flush is one more trip through the
+ * ring, and a worker thread of the ring waits for it: twice the processor time, 15 to 50 us more.
+ *
  * Short transfers are continued here, so that the owner sees all or an error. Discard is advice:
  * a device that cannot do it says so and that is fine. The lock (flock, and O_EXCL on block
  * devices) keeps a second process from opening the same device.
@@ -259,6 +263,8 @@ static void prep_transfer(struct linux_disk *disk, struct io_uring_sqe *sqe,
     } else {
         io_uring_prep_write(sqe, disk->fd, data, bytes, offset);
     }
+    if (io->durable)
+        sqe->rw_flags = RWF_DSYNC;
 }
 
 #ifndef BLOCK_URING_CMD_DISCARD /* Linux 6.12 */

@@ -312,6 +312,8 @@ static void prep_transfer(struct disk_request *request, struct io_uring_sqe *sqe
     command->addr = (uintptr_t)data;
     command->data_len = bytes;
     command->cdw12 = (bytes >> nvme->block_shift) - 1;
+    if (io->durable)
+        command->cdw12 |= NVME_FORCE_UNIT_ACCESS;
     if (io->op == DISK_WRITE && nvme->placements > 0) {
         command->cdw12 |= NVME_DIRECTIVE_PLACEMENT << 20;
         command->cdw13 = (uint32_t)nvme->placement[io->stream] << 16;

@@ -25,13 +25,14 @@ enum nvme_identify {
 };
 enum {
     NVME_PAGE = 4096,
-    NVME_DEALLOCATE = 1 << 2,        /* Dataset Management, dword 11 */
-    NVME_RUH_STATUS = 1,             /* I/O Management Receive, dword 10 */
-    NVME_DIRECTIVE_PLACEMENT = 2,    /* write, dword 12, bits 20 to 23 */
-    NVME_ZONE_FINISH = 2,            /* Zone Management Send, dword 13 */
-    NVME_ZONE_RESET = 4,             /* the same */
-    NVME_FEATURE_ATOMICS = 1 << 1,   /* namespace, features: its own atomic sizes count */
-    NVME_COMMAND_DEALLOCATE = 1 << 2 /* controller, optional commands */
+    NVME_DEALLOCATE = 1 << 2,         /* Dataset Management, dword 11 */
+    NVME_RUH_STATUS = 1,              /* I/O Management Receive, dword 10 */
+    NVME_DIRECTIVE_PLACEMENT = 2,     /* write, dword 12, bits 20 to 23 */
+    NVME_FORCE_UNIT_ACCESS = 1 << 30, /* write, dword 12 */
+    NVME_ZONE_FINISH = 2,             /* Zone Management Send, dword 13 */
+    NVME_ZONE_RESET = 4,              /* the same */
+    NVME_FEATURE_ATOMICS = 1 << 1,    /* namespace, features: its own atomic sizes count */
+    NVME_COMMAND_DEALLOCATE = 1 << 2  /* controller, optional commands */
 };
 
 struct nvme_controller_data {

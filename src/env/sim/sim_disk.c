@@ -165,6 +165,13 @@ static int do_write(struct sim *sim, struct sim_disk *disk, const struct disk_io
         if (result < 0)
             return result;
     }
+    if (io->durable && disk->backing) {
+        int result = sim_backing_perform(disk, DISK_FLUSH, 0, NULL, 0);
+        if (result < 0)
+            return result;
+    }
+    if (io->durable && !disk->config.ignore_flush)
+        sim_undo_settle(disk, offset / DISK_BLOCK_BYTES, io->bytes / DISK_BLOCK_BYTES);
     sim_broken_heal(disk, offset, io->bytes);
     return 0;
 }
@@ -248,9 +255,11 @@ void sim_disk_submit(struct disk *base, struct disk_io *io)
     if (io->op == DISK_FLUSH)
         op->flush_upto = sim_undo_mark(handle->disk);
     list_push_back(&node->disk_ops, &op->link);
+    uint64_t done_ns = node->sim->now_ns + latency_ns(node->sim, handle->disk, io->op);
+    if (io->durable)
+        done_ns += latency_ns(node->sim, handle->disk, DISK_FLUSH);
     sim_event_init(&op->event, node, op_done);
-    sim_event_arm(node->sim, &op->event,
-                  node->sim->now_ns + latency_ns(node->sim, handle->disk, io->op));
+    sim_event_arm(node->sim, &op->event, done_ns);
 }
 
 /* Each block of a write in flight reaches the medium or not. */

@@ -134,7 +134,7 @@ static bool undo_block(struct sim *sim, struct sim_disk *disk, struct old_block 
     return true;
 }
 
-void sim_undo_reset(struct sim_disk *disk, uint64_t page, uint64_t count)
+void sim_undo_settle(struct sim_disk *disk, uint64_t page, uint64_t count)
 {
     struct generation *generation;
     for (uint64_t i = page; i < page + count; i++) {
@@ -147,6 +147,13 @@ void sim_undo_reset(struct sim_disk *disk, uint64_t page, uint64_t count)
             mem_free(block->content);
             mem_free(block);
         }
+    }
+}
+
+void sim_undo_reset(struct sim_disk *disk, uint64_t page, uint64_t count)
+{
+    sim_undo_settle(disk, page, count);
+    for (uint64_t i = page; i < page + count; i++) {
         uint8_t *content = sim_disk_page(disk, i);
         if (content)
             sim_disk_page_set(disk, i, NULL);

@@ -126,6 +126,8 @@ void sim_undo_put(struct sim_disk *disk, uint64_t page, uint8_t *content);
 /* Start a generation; the one before it is what a flush submitted now makes durable. */
 uint64_t sim_undo_mark(struct sim_disk *disk);
 void sim_undo_forget(struct sim_disk *disk, uint64_t upto);
+/* What these pages hold is durable, and nothing else by that. */
+void sim_undo_settle(struct sim_disk *disk, uint64_t page, uint64_t count);
 void sim_undo_power_loss(struct sim *sim, struct sim_disk *disk);
 /* Zoned: the pages are gone for good, and no power loss brings them back. */
 void sim_undo_reset(struct sim_disk *disk, uint64_t page, uint64_t count);
