@@ -82,6 +82,7 @@ void bench_flush(struct bench *bench)
         const char *raw;
     } turns[] = {
         {{"flush store x1", bench_commit_durable, 1, 0, 0}, "flush raw x1"},
+        {{"flush store x16", bench_commit_durable, 16, 0, 0}, "flush raw x16"},
         {{"flush store x64", bench_commit_durable, 64, 0, 0}, "flush raw x64"},
         {{"flush store x256", bench_commit_durable, 256, 0, 0}, "flush raw x256"},
     };

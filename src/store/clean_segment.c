@@ -22,7 +22,7 @@ enum {
     YIELD_MOVES = 16, /* about 100 us */
     IN_FLIGHT_MAX = 8 << 20,
     WINDOWS = 4,
-    GAP_BLOCKS = 4, /* to read on over them is no slower than another read */
+    GAP_BLOCKS = 2, /* to read on over them is no slower than another read */
     RUNS_MAX = EXTENT_WINDOW_BLOCKS / (GAP_BLOCKS + 2) + 1,
 };
 

@@ -141,7 +141,7 @@ static void body(void *arg)
     double moved = (double)(after.cleaned_bytes - before.cleaned_bytes);
     printf("%u objects, %.2f moved for each written, the longest write %.0f ms\n", test->objects,
            moved / written, (double)test->longest_ns / 1e6);
-    CHECK(world, moved / written > 0.5 && moved / written < 1.5);
+    CHECK(world, moved / written > 0.5 && moved / written < 1.6);
     CHECK(world, test->longest_ns < WRITE_MAX_NS);
     check_all(test);
     world_close(world);
