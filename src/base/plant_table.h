@@ -34,9 +34,9 @@ X(GROUP_REPLIES_EARLY, "group-storm", 2, "replies do not wait for the commit")
 X(GROUP_SUFFIX_KEPT, "group-storm", 80, "a member keeps records that the new primary lacks")
 X(GROUP_FLUSH_ALONE, "sim", 60, "fsync flushes the primary only")
 X(GROUP_LONE_UNWRITTEN, "group-storm", 8, "a lone primary acknowledges from memory")
-X(GROUP_SCAN_KEEPS_ROWS, "group-storm", 12, "a scan leaves old rows in place")
+X(GROUP_SCAN_KEEPS_ROWS, "data-cluster", 4, "a scan leaves old rows in place")
 X(GROUP_JOIN_UNCOUNTED, "group-storm", 48, "commits do not wait for a member being taken in")
-X(GROUP_LEASE_IGNORED, "group-storm", 8, "a primary serves without a lease")
+X(GROUP_LEASE_IGNORED, "answer", 1, "a primary serves without a lease")
 /* meta */
 X(META_RENAME_UNCHECKED, "meta-posix", 1, "a directory can be moved below itself")
 X(META_REMOVED_BELOW, "meta-posix", 1, "a removed directory still counts as below its parent")
@@ -48,7 +48,7 @@ X(META_OPEN_DELETED, "meta-stress", 2, "files that are open are deleted with the
 X(META_RMDIR_FULL, "meta-model", 2, "a directory with names in it can be removed")
 X(META_PRESUMES_COMMIT, "meta-txn", 2, "a transaction that nobody knows counts as committed")
 X(META_INO_UNFLUSHED, "numbers", 1, "inode numbers are given that are not reserved durably")
-X(META_DECISION_UNFLUSHED, "meta-stress", 60, "a decision is acted on before it is durable")
+X(META_DECISION_UNFLUSHED, "meta-stress", 120, "a decision is acted on before it is durable")
 /* data */
 X(DATA_READ_UNCHECKED, "data-cluster", 2, "checksums are not looked at on reads")
 X(DATA_LOCK_IGNORED, "data-fake", 1, "overlapping writes do not exclude each other")
@@ -61,7 +61,7 @@ X(DATA_REQUEST_UNSHARED, "data-replay", 1, "members do not learn whose request a
 /* client */
 X(CLIENT_RETRY_UNMARKED, "meta-txn", 2, "a repeated request does not say that it is one")
 X(CLIENT_FSYNC_PARTIAL, "client", 1, "fsync does not ask the data groups")
-X(CLIENT_INLINE_STALE, "meta-stress", 24, "cached bytes of a small file survive its change")
+X(CLIENT_INLINE_STALE, "client", 1, "cached bytes of a small file survive its change")
 X(CLIENT_TRUNCATED_ANEW, "client", 1, "what a truncation took of a write is written again")
 X(CLIENT_SIZE_UNSENT, "client", 1, "the new size of a file is not sent")
 /* net */

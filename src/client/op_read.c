@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/plant.h"
 
 static void data_add(struct client_data *data, struct buf_slice part)
 {
@@ -49,7 +50,8 @@ static int read_inline(struct client_inode *inode, uint64_t offset, uint32_t byt
                        struct client_data *data)
 {
     struct client *client = inode->client;
-    bool cached = inode->inline_data && inode->inline_change == inode->attr.change &&
+    bool current = inode->inline_change == inode->attr.change || PLANT(CLIENT_INLINE_STALE);
+    bool cached = inode->inline_data && current &&
                   env_now_ns() < inode->inline_at_ns + client->options.attr_ttl_ns;
     if (cached) {
         data_copy_in(data, inode->inline_data, inode->inline_bytes, offset, bytes);
